@@ -1,0 +1,1 @@
+"""The stage that trains the pixel-classifier ensemble and scores it."""

@@ -1,0 +1,1 @@
+"""What every room shares: run model, store, artifacts, stage harness, pipeline and the command."""

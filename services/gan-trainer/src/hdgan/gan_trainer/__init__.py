@@ -1,0 +1,1 @@
+"""The stage that trains a StyleGAN2-ADA on tiles."""

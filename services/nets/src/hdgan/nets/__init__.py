@@ -1,0 +1,1 @@
+"""The networks: StyleGAN2, its feature pyramid and the pixel-classifier ensemble."""

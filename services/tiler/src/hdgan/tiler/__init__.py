@@ -1,0 +1,1 @@
+"""The stage that cuts slides into tiles and assigns their folds."""
