@@ -1,0 +1,55 @@
+"""The JSON lines a stage prints on stdout, and reading them back.
+
+One object per line with an `event`: `progress`, `metric`, `log`, and last `result` or `error`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from threading import Lock
+from typing import IO, Any
+
+EVENTS = frozenset({"progress", "metric", "log", "result", "error"})
+
+
+class Emitter:
+    """Writes events as lines, from any thread. Nobody left to read them is not an error here:
+    `on_gone` is called once and later events are dropped."""
+
+    def __init__(self, stream: IO[str], stage: str, on_gone: Callable[[], None]) -> None:
+        self._stream = stream
+        self._stage = stage
+        self._on_gone = on_gone
+        self._gone = False
+        self._lock = Lock()
+
+    def emit(self, event: str, fields: dict[str, Any]) -> None:
+        line = json.dumps({"event": event, "stage": self._stage, **fields}, default=str) + "\n"
+        # A signal or the hard-exit timer must not wait for ever for a blocked writer.
+        if not self._lock.acquire(timeout=2.0):
+            return
+        try:
+            if self._gone:
+                return
+            self._stream.write(line)
+            self._stream.flush()
+        except (BrokenPipeError, ValueError):  # ValueError: the stream was closed
+            self._gone = True
+        finally:
+            self._lock.release()
+        if self._gone:
+            self._on_gone()
+
+
+def parse_event(line: str) -> dict[str, Any] | None:
+    """The event in `line`, or None when the line is something else that was printed."""
+    if not line.startswith("{"):
+        return None
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(document, dict) and document.get("event") in EVENTS:
+        return document
+    return None
