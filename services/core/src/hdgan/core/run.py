@@ -1,0 +1,195 @@
+"""The run: one strict model of the run file, read with errors a person can act on.
+
+`load_run` reads YAML or JSON, `resolve` fills in everything that was left to a default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from hdgan.core.errors import RequestError
+from hdgan.core.run_errors import explain
+from hdgan.core.run_file import parse_document
+from hdgan.core.sections import (
+    AnnotationsConfig,
+    CandidatesConfig,
+    ClassConfig,
+    ClassifierConfig,
+    ClassifierTraining,
+    ExtractorConfig,
+    GanTrainerConfig,
+    GatesConfig,
+    ResourcesConfig,
+    Section,
+    SlidesConfig,
+    SynthesizerConfig,
+    TilerConfig,
+    semantic,
+)
+
+__all__ = [
+    "API_VERSION",
+    "AnnotationsConfig",
+    "CandidatesConfig",
+    "ClassConfig",
+    "ClassifierConfig",
+    "ClassifierTraining",
+    "DatasetRun",
+    "ExtractorConfig",
+    "GanTrainerConfig",
+    "GatesConfig",
+    "Metadata",
+    "ResourcesConfig",
+    "RunSpec",
+    "Section",
+    "SlidesConfig",
+    "SynthesizerConfig",
+    "TilerConfig",
+    "load_run",
+    "parse_run",
+    "resolve",
+    "semantic",
+]
+
+API_VERSION = "hdgan.io/v1alpha1"
+RerunStage = Literal["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
+
+
+class Metadata(Section):
+    """What Kubernetes calls metadata."""
+
+    name: str = Field(min_length=1, max_length=52, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    """Name of the run: lower-case letters, digits and -, at most 52 characters (Job names are made from
+    it). Required."""
+
+
+class RunSpec(Section):
+    """Everything a run is told, one section per stage."""
+
+    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset({"resources", "gates"})
+
+    slides: SlidesConfig
+    """The slides. Required."""
+
+    tiler: TilerConfig = TilerConfig()
+    """Slides to tiles."""
+
+    gan_trainer: GanTrainerConfig = GanTrainerConfig()
+    """Tiles to generator."""
+
+    candidates: CandidatesConfig = CandidatesConfig()
+    """Generator to the images an expert labels."""
+
+    annotations: AnnotationsConfig
+    """Classes and how many images are labelled. Required."""
+
+    extractor: ExtractorConfig = ExtractorConfig()
+    """Generator and annotations to features."""
+
+    classifier: ClassifierConfig = ClassifierConfig()
+    """Features to an ensemble of pixel classifiers."""
+
+    synthesizer: SynthesizerConfig = SynthesizerConfig()
+    """Generator and ensemble to the dataset."""
+
+    gates: GatesConfig = GatesConfig()
+    """What has to hold before a dataset is made."""
+
+    resources: ResourcesConfig = ResourcesConfig()
+    """What the run may use."""
+
+    rerun: dict[RerunStage, str] = Field({}, max_length=8)
+    """Computes a stage again although its artifact exists: stage name to a token of your choice, such as
+    a date. The token enters the key; the same token is reused like anything else."""
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.extractor.blocks > self.tiler.synthesis_blocks:
+            raise ValueError(
+                f"extractor.blocks is {self.extractor.blocks}, but a generator for tiler.tileSize"
+                f" {self.tiler.tile_size} has {self.tiler.synthesis_blocks} synthesis blocks:"
+                " use at most that many"
+            )
+        if self.gan_trainer.holdout_fold >= self.tiler.folds:
+            raise ValueError(
+                f"ganTrainer.holdoutFold is {self.gan_trainer.holdout_fold}, but tiler.folds is"
+                f" {self.tiler.folds}: use -1 (none) to {self.tiler.folds - 1}"
+            )
+        if self.annotations.total > self.candidates.count:
+            raise ValueError(
+                f"annotations ask for {self.annotations.total} labelled images (train + val + test),"
+                f" but candidates.count is {self.candidates.count}: ask for fewer, or make more"
+            )
+        for stage, token in self.rerun.items():
+            if not 1 <= len(token) <= 64:
+                raise ValueError(f"rerun.{stage} must have 1 to 64 characters")
+        return self
+
+
+class DatasetRun(Section):
+    """A run file: the same document serves `hdgan run` and `kubectl apply`."""
+
+    api_version: Literal["hdgan.io/v1alpha1"]
+    """Version of this format. Required."""
+
+    kind: Literal["DatasetRun"]
+    """What this document is. Required."""
+
+    metadata: Metadata
+    """Name of the run. Required."""
+
+    spec: RunSpec
+    """What to do. Required."""
+
+
+def parse_run(document: object, source: str = "run") -> DatasetRun:
+    """Validate a parsed document (names as in files). `source` names it in errors (RequestError)."""
+    if not isinstance(document, dict):
+        raise RequestError(
+            f"{source}: the document must be a mapping with apiVersion, kind, metadata and spec,"
+            f" not {type(document).__name__}"
+        )
+    try:
+        return DatasetRun.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestError(explain(error, DatasetRun, source)) from None
+
+
+def load_run(path: Path | str) -> DatasetRun:
+    """Read a run file (YAML, or JSON by its suffix) and make its relative paths absolute.
+
+    Raises RequestError with file, dotted path, offending value and what is allowed.
+    """
+    path = Path(path)
+    run = parse_run(parse_document(path), str(path))
+    folder = path.resolve().parent
+    spec = run.spec
+    slides = spec.slides.model_copy(update={"uri": _anchored(spec.slides.uri, folder)})
+    trainer = spec.gan_trainer
+    if trainer.init_from is not None:
+        trainer = trainer.model_copy(update={"init_from": _anchored(trainer.init_from, folder)})
+    return run.model_copy(
+        update={"spec": spec.model_copy(update={"slides": slides, "gan_trainer": trainer})}
+    )
+
+
+def _anchored(uri: str, folder: Path) -> str:
+    """A URI or absolute path as it is; a relative path as seen from `folder`."""
+    return uri if "://" in uri else str((folder / uri).resolve())
+
+
+def resolve(run: DatasetRun) -> DatasetRun:
+    """The run with every value that null left open filled in, except those only a machine can know.
+
+    `resources.threads` and `slides.assumeMpp` stay null. Idempotent.
+    """
+    spec = run.spec
+    tiler = spec.tiler.model_copy(update={"stride": spec.tiler.stride_px})
+    trainer = spec.gan_trainer.model_copy(
+        update={"r1_gamma": spec.gan_trainer.r1_gamma_at(tiler.tile_size)}
+    )
+    update = {"tiler": tiler, "gan_trainer": trainer, "classifier": spec.classifier.resolve()}
+    return run.model_copy(update={"spec": spec.model_copy(update=update)})

@@ -1,0 +1,536 @@
+"""The sections of a run: one strict, frozen model per stage, checked when it is built.
+
+Each field's docstring says its unit, why the default is what it is and what null means. JSON schema and
+`docs/run-file.md` are generated from here, so the text exists once. In files names are camelCase.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+Noise = Literal["constant", "perSample"]
+Optimizer = Literal["adam", "sgd"]
+
+
+class Section(BaseModel):
+    """Base of all models of the run file: strict, frozen, unknown fields refused, null = absent."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset()
+    """Fields that never enter an artifact key: the output does not depend on them."""
+
+    NEUTRAL: ClassVar[dict[str, Any]] = {}
+    """Neutral values that differ from the field's default (see `semantic`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """Drop nulls of known fields, so that null means the default; unknown names stay and are refused."""
+        if not isinstance(data, dict):
+            return data
+        known = set(cls.model_fields) | {field_alias(cls, name) for name in cls.model_fields}
+        return {
+            name: value for name, value in data.items() if value is not None or name not in known
+        }
+
+
+def field_alias(model: type[BaseModel], name: str) -> str:
+    """The name a field has in files."""
+    return model.model_fields[name].alias or name
+
+
+def semantic(config: BaseModel) -> dict[str, Any]:
+    """The part of a (resolved) section that enters an artifact key, as JSON values under file names.
+
+    Left out are the fields in `NOT_SEMANTIC` and every field at its neutral value: its default, or the
+    value in `NEUTRAL`. So a new option whose default does what was done before changes no key. Changing
+    a default, in turn, needs a new `stageVersion`.
+    """
+    hidden: frozenset[str] = getattr(config, "NOT_SEMANTIC", frozenset())
+    neutral: dict[str, Any] = getattr(config, "NEUTRAL", {})
+    values = config.model_dump(mode="json", by_alias=True)
+    chosen: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        if name in hidden:
+            continue
+        value = getattr(config, name)
+        if name in neutral:
+            if value == neutral[name]:
+                continue
+        elif not field.is_required() and value == field.get_default(call_default_factory=True):
+            continue
+        alias = field.alias or name
+        chosen[alias] = semantic(value) if isinstance(value, Section) else values[alias]
+    return chosen
+
+
+def _each_once(values: list[str], what: str, fold: Callable[[str], str] = str.casefold) -> None:
+    seen: dict[str, str] = {}
+    for value in values:
+        if fold(value) in seen:
+            raise ValueError(f"{what} must be unique, but {value!r} appears more than once")
+        seen[fold(value)] = value
+
+
+class SlidesConfig(Section):
+    """Which whole-slide images the run reads and what is assumed about them."""
+
+    NOT_SEMANTIC = frozenset({"uri", "max_bad_slides"})  # slides enter keys by content
+
+    uri: str = Field(min_length=1, max_length=2048)
+    """Folder, single file or `s3://bucket/prefix` with the slides. A relative path is relative to the run
+    file. Required."""
+
+    assume_mpp: float | None = Field(None, gt=0, le=100)
+    """Micrometres per pixel to assume for a slide that does not state its own. Null: such a slide is
+    refused, because a guessed scale silently ruins everything downstream."""
+
+    assume_slide_is_case: bool = False
+    """Take each slide for a case (patient) of its own where `casePattern` finds none. Off by default:
+    two slides of one patient in different folds leak, so this has to be said, not guessed."""
+
+    case_pattern: str | None = Field(None, min_length=1, max_length=500)
+    """Regular expression with a group named `case`, searched in the slide's file name: what it captures
+    is the case, e.g. `^(?P<case>TCGA-..-....)`. Null: cases do not come from file names."""
+
+    max_bad_slides: int = Field(0, ge=0, le=1_000_000)
+    """How many slides may be unreadable before the tiler gives up (exit 65). 0: a broken slide is news."""
+
+    @field_validator("case_pattern")
+    @classmethod
+    def _has_case_group(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            pattern = re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        if "case" not in pattern.groupindex:
+            raise ValueError("needs a group named case, such as (?P<case>[^_]+)")
+        return value
+
+
+class TilerConfig(Section):
+    """How slides are cut into training tiles."""
+
+    tile_size: int = Field(4096, ge=32, le=4096)
+    """Side of a tile and of everything generated, in pixels; a power of two from 32 to 4096. 4096 is the
+    largest the networks support, the scale at which whole glands fit."""
+
+    mpp: float = Field(0.25, gt=0, le=100)
+    """Scale of the tiles in micrometres per pixel. 0.25 is what a 40x scanner gives."""
+
+    stride: int | None = Field(None, ge=1, le=65_536)
+    """Distance between the corners of neighbouring tiles, in tile pixels. Null: `tileSize`, tiles that
+    touch and do not overlap. Smaller values give more, overlapping tiles."""
+
+    max_whitespace: float = Field(0.5, ge=0, le=1)
+    """Largest share of a tile, 0 to 1, that may be glass without tissue. 0.5 keeps tissue borders."""
+
+    holdout: Literal["case", "spatial"] = "case"
+    """How folds are made. `case`: all tiles of a case share a fold. `spatial`: contiguous blocks of each
+    slide, for when there is only one case; outputs say so, because it measures less."""
+
+    folds: int = Field(5, ge=2, le=100)
+    """Number of folds. 5: one fifth of the cases can be held out."""
+
+    shard_tiles: int = Field(1000, ge=1, le=100_000)
+    """Most tiles in one tar shard. 1000: large enough to stream, small enough to hold."""
+
+    @field_validator("tile_size")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("must be a power of two: 32, 64, 128, 256, 512, 1024, 2048 or 4096")
+        return value
+
+    @property
+    def stride_px(self) -> int:
+        """The stride in tile pixels, with null resolved."""
+        return self.tile_size if self.stride is None else self.stride
+
+    @property
+    def synthesis_blocks(self) -> int:
+        """Synthesis blocks of a generator for this tile size: one for each resolution from 4 on."""
+        return self.tile_size.bit_length() - 2
+
+
+class GanTrainerConfig(Section):
+    """StyleGAN2-ADA training (Karras et al. 2020a, 2020b). kimg = thousands of real images shown."""
+
+    NOT_SEMANTIC = frozenset({"snapshot_kimg", "init_from"})  # init enters keys by content
+
+    kimg: float = Field(25_000.0, gt=0, le=1_000_000)
+    """Length of training in kimg. 25,000 is the usual StyleGAN2-ADA budget."""
+
+    batch: int = Field(32, ge=1, le=4096)
+    """Images in one optimizer step, over all devices. 32 is StyleGAN2's value at 1024 px; a multiple of
+    `minibatchStdGroup` and of `pathLengthBatchShrink`."""
+
+    channel_base: int = Field(32_768, ge=64, le=1_048_576)
+    """Width of the networks: a layer at resolution r has min(channelBase / r, channelMax) feature maps.
+    32,768 is StyleGAN2's config F."""
+
+    channel_max: int = Field(512, ge=4, le=2048)
+    """Most feature maps of a layer. 512 as in StyleGAN2."""
+
+    latent_dim: int = Field(512, ge=4, le=2048)
+    """Dimension of z and of w. 512 as in StyleGAN2."""
+
+    mapping_layers: int = Field(8, ge=1, le=16)
+    """Layers of the mapping network. 8 as in StyleGAN2."""
+
+    learning_rate: float = Field(0.0025, gt=0, le=1)
+    """Adam's learning rate for both networks. 0.0025 is StyleGAN2-ADA's for small batches."""
+
+    beta1: float = Field(0.0, ge=0, lt=1)
+    """Adam's beta1. 0 as in StyleGAN2: momentum hurts adversarial training."""
+
+    beta2: float = Field(0.99, gt=0, lt=1)
+    """Adam's beta2. 0.99 as in StyleGAN2."""
+
+    mapping_lr_multiplier: float = Field(0.01, gt=0, le=1)
+    """Learning-rate factor of the mapping network. 0.01 as in StyleGAN2."""
+
+    r1_gamma: float | None = Field(None, ge=0, le=10_000)
+    """Weight of the R1 gradient penalty. Null: 0.0002 * tileSize^2 / batch, the heuristic of
+    StyleGAN2-ADA. 0 turns it off."""
+
+    r1_interval: int = Field(16, ge=1, le=1024)
+    """Discriminator steps from one R1 penalty to the next. 16 as in StyleGAN2 (lazy regularisation)."""
+
+    path_length_weight: float = Field(2.0, ge=0, le=1000)
+    """Weight of the path-length penalty. 2 as in StyleGAN2; 0 turns it off."""
+
+    path_length_interval: int = Field(4, ge=1, le=1024)
+    """Generator steps from one path-length penalty to the next. 4 as in StyleGAN2."""
+
+    path_length_decay: float = Field(0.01, gt=0, le=1)
+    """Decay of the running mean path length. 0.01 as in StyleGAN2."""
+
+    path_length_batch_shrink: int = Field(2, ge=1, le=64)
+    """The path-length penalty uses batch / this many images, to save memory. 2 as in StyleGAN2."""
+
+    style_mixing: float = Field(0.9, ge=0, le=1)
+    """Probability that a training image mixes the styles of two latents. 0.9 as in StyleGAN2."""
+
+    ema_kimg: float = Field(10.0, ge=0, le=10_000)
+    """Half-life of the generator's moving average, in kimg. 10 as in StyleGAN2; 0: no averaging."""
+
+    ema_rampup: float = Field(0.05, gt=0, le=1_000_000)
+    """The half-life is at most this share of the images shown so far, so that early averages forget the
+    random start. 0.05 as in StyleGAN2-ADA; a large number such as 1000000 turns the ramp off."""
+
+    w_avg_beta: float = Field(0.995, ge=0, lt=1)
+    """Decay, per step, of the mean w that truncation pulls towards. 0.995 as in StyleGAN2."""
+
+    minibatch_std_group: int = Field(4, ge=1, le=256)
+    """Images the discriminator's minibatch standard deviation compares. 4 as in StyleGAN2."""
+
+    augment: Literal["noaug", "ada", "fixed"] = "ada"
+    """Discriminator augmentation: `ada` adapts its probability to over-fitting (Karras et al. 2020b),
+    `fixed` keeps `augmentP`, `noaug` is off."""
+
+    augment_p: float = Field(0.0, ge=0, le=1)
+    """Augmentation probability: where `ada` starts, what `fixed` keeps. 0: `ada` finds it."""
+
+    augment_set: str = Field("histology", min_length=1, max_length=64)
+    """Name of the set of augmentations. `histology`: those a slide allows (all flips and rotations,
+    mild stain and brightness), so that they do not leak into what is generated."""
+
+    ada_target: float = Field(0.6, ge=-1, le=1)
+    """Value of the over-fitting signal r_t that ADA steers to. 0.6 as in StyleGAN2-ADA."""
+
+    ada_interval: int = Field(4, ge=1, le=1024)
+    """Steps from one ADA adjustment to the next. 4 as in StyleGAN2-ADA."""
+
+    ada_kimg: float = Field(500.0, gt=0, le=1_000_000)
+    """kimg in which ADA's probability can go from 0 to 1. 500 as in StyleGAN2-ADA."""
+
+    holdout_fold: int = Field(0, ge=-1, le=99)
+    """Fold that is never trained on and is compared with (0-based). -1: train on everything."""
+
+    snapshot_kimg: float = Field(50.0, gt=0, le=100_000)
+    """Training state is saved at this interval in kimg: the most work a crash can cost. Does not change
+    the result."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the blocks in `mixedResolutions`. float32 runs everywhere; bfloat16 is faster on
+    recent GPUs."""
+
+    mixed_resolutions: int = Field(4, ge=0, le=11)
+    """How many of the highest resolutions run in `precision`; the others stay float32. 4 as in
+    StyleGAN2-ADA. Without effect with `precision: float32`."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of initial weights, data order, latents and augmentation."""
+
+    init_from: str | None = Field(None, min_length=1, max_length=2048)
+    """Folder or `s3://` prefix with generator.safetensors, discriminator.safetensors and
+    architecture.json to start from; identified by content. A relative path is relative to the run file.
+    Null: random weights."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch % min(self.batch, self.minibatch_std_group):
+            raise ValueError(
+                f"batch {self.batch} must be a multiple of minibatchStdGroup {self.minibatch_std_group}"
+            )
+        if self.path_length_weight and self.batch % self.path_length_batch_shrink:
+            raise ValueError(
+                f"batch {self.batch} must be a multiple of pathLengthBatchShrink"
+                f" {self.path_length_batch_shrink}"
+            )
+        return self
+
+    def r1_gamma_at(self, resolution: int) -> float:
+        """The R1 weight for images of `resolution` pixels, with null resolved (Karras et al. 2020b)."""
+        if self.r1_gamma is not None:
+            return self.r1_gamma
+        return 0.0002 * resolution**2 / self.batch
+
+
+class CandidatesConfig(Section):
+    """The generated images among which an expert chooses what to label."""
+
+    count: int = Field(500, ge=1, le=100_000)
+    """Number of images. 500 as in the paper."""
+
+    psi: float = Field(0.7, ge=0, le=1)
+    """Truncation: how far w is kept from its mean, 0 to 1. 0.7 as in the paper; 1 is no truncation."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the candidates' latents. Other seeds give other images."""
+
+    noise: Noise = "constant"
+    """Per-pixel noise inputs. `constant`: the same for every image, so a latent says everything;
+    `perSample`: drawn for each image from its seed."""
+
+
+class ClassConfig(Section):
+    """One class of the segmentation; its index in the list is its value in masks."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+/-]*$")
+    """Name, as in the annotation tool. Letters, digits, spaces and ._+/- . Required."""
+
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+    """Colour in masks and figures, as "#rrggbb" (in YAML with quotes: # starts a comment). Required."""
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as three bytes."""
+        value = int(self.color[1:], 16)
+        return value >> 16, (value >> 8) & 255, value & 255
+
+
+class AnnotationsConfig(Section):
+    """What an expert labels, and how many candidates for what."""
+
+    NOT_SEMANTIC = frozenset(
+        {"train", "val", "test"}
+    )  # the annotations themselves enter by content
+
+    classes: list[ClassConfig] = Field(min_length=2, max_length=32)
+    """The classes, 2 to 32 with unique names and colours. Order matters: the index is the value in
+    masks. Required."""
+
+    train: int = Field(16, ge=1, le=10_000)
+    """Annotated images that train the classifier. 16 as in the paper."""
+
+    val: int = Field(4, ge=1, le=10_000)
+    """Annotated images that decide when to stop. 4 as in the paper."""
+
+    test: int = Field(16, ge=1, le=10_000)
+    """Annotated images that only score. 16 as in the paper."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _each_once([c.name for c in self.classes], "class names")
+        _each_once([c.color for c in self.classes], "class colours")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Annotated images over all splits."""
+        return self.train + self.val + self.test
+
+
+class ExtractorConfig(Section):
+    """Which of the generator's features describe a pixel."""
+
+    blocks: int = Field(5, ge=1, le=11)
+    """Last synthesis blocks whose two convolutions are used. 5 as in the paper; at most
+    log2(tileSize) - 1."""
+
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Number format of stored features. float16 halves the disk against float32; training and serving
+    both see the rounded numbers."""
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """The classifier's training settings with the preset applied: nothing is null."""
+
+    optimizer: Optimizer
+    learning_rate: float
+    batch: int
+    dropout: float
+    epochs: int
+
+
+PRESETS: dict[Literal["default", "paper"], ClassifierTraining] = {
+    # Adam on small batches reaches the same validation loss in a fraction of the epochs.
+    "default": ClassifierTraining("adam", 1e-3, 8192, 0.1, 20),
+    # Optimizer, rate and batch as published; the paper states neither dropout nor epochs.
+    "paper": ClassifierTraining("sgd", 1e-4, 65_536, 0.1, 100),
+}
+
+
+class ClassifierConfig(Section):
+    """The ensemble of pixel classifiers on generator features."""
+
+    NOT_SEMANTIC = frozenset({"preset"})  # what it stands for enters, field by field
+
+    preset: Literal["default", "paper"] = "default"
+    """Fills in `optimizer`, `learningRate`, `batch`, `dropout` and `epochs` where they are null.
+    `default`: adam, 0.001, 8192, 0.1, 20. `paper`: sgd, 0.0001, 65536, 0.1, 100."""
+
+    members: int = Field(10, ge=1, le=100)
+    """Networks in the ensemble. 10 as in the paper."""
+
+    hidden: list[int] = Field([128, 32], min_length=1, max_length=8)
+    """Widths of the hidden layers, each 1 to 4096. [128, 32] as in the paper."""
+
+    optimizer: Optimizer | None = None
+    """Optimizer. Null: the preset's."""
+
+    learning_rate: float | None = Field(None, gt=0, le=10)
+    """Learning rate. Null: the preset's."""
+
+    batch: int | None = Field(None, ge=2, le=16_777_216)
+    """Pixels in one step; at least 2, which batch normalisation needs. Null: the preset's."""
+
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Share of hidden units dropped in training, 0 to 1. Null: the preset's."""
+
+    epochs: int | None = Field(None, ge=1, le=100_000)
+    """Most passes over as many pixels as are labelled for training. Null: the preset's."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target spread over all classes, 0 to 1. 0: off, as in the paper."""
+
+    feature_noise: float = Field(0.0, ge=0, le=10)
+    """Standard deviation of Gaussian noise added to standardised features in training. 0: off, as in
+    the paper."""
+
+    patience: int = Field(5, ge=1, le=100_000)
+    """Epochs without a better validation loss before a member stops."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of weights and pixel order; member m uses its own stream of it."""
+
+    boundary_tolerance_um: float = Field(2.0, gt=0, le=1000)
+    """How far a predicted boundary may lie from the true one in the boundary F-score, in micrometres.
+    2 is well below the width of a nucleus."""
+
+    @field_validator("hidden")
+    @classmethod
+    def _widths(cls, value: list[int]) -> list[int]:
+        if any(not 1 <= width <= 4096 for width in value):
+            raise ValueError("every width must be from 1 to 4096")
+        return value
+
+    @property
+    def training(self) -> ClassifierTraining:
+        """Optimizer, learning rate, batch, dropout and epochs with the preset applied."""
+        preset = PRESETS[self.preset]
+        return ClassifierTraining(
+            optimizer=preset.optimizer if self.optimizer is None else self.optimizer,
+            learning_rate=(
+                preset.learning_rate if self.learning_rate is None else self.learning_rate
+            ),
+            batch=preset.batch if self.batch is None else self.batch,
+            dropout=preset.dropout if self.dropout is None else self.dropout,
+            epochs=preset.epochs if self.epochs is None else self.epochs,
+        )
+
+    def resolve(self) -> ClassifierConfig:
+        """The same section with the preset written into the fields that were null."""
+        chosen = self.training
+        return self.model_copy(
+            update={
+                "optimizer": chosen.optimizer,
+                "learning_rate": chosen.learning_rate,
+                "batch": chosen.batch,
+                "dropout": chosen.dropout,
+                "epochs": chosen.epochs,
+            }
+        )
+
+
+class SynthesizerConfig(Section):
+    """The dataset that is generated in the end."""
+
+    count: int = Field(1000, ge=1, le=100_000_000)
+    """Accepted image + mask pairs."""
+
+    psi: float = Field(0.7, ge=0, le=1)
+    """Truncation, 0 to 1. 0.7 as in the paper, and as the candidates the classifier learned from."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the dataset's latents. Other seeds give other images."""
+
+    noise: Noise = "constant"
+    """Per-pixel noise inputs, as in `candidates.noise`."""
+
+    shard_size: int = Field(100, ge=1, le=100_000)
+    """Pairs in one tar shard (the last may hold fewer)."""
+
+    drop_most_uncertain: float = Field(0.1, ge=0, lt=1)
+    """Share of images, the most uncertain ones, that is dropped, 0 to 1; the threshold comes from the
+    calibration draw. 0.1 as in DatasetGAN; 0 keeps all."""
+
+    calibration: int = Field(200, ge=1, le=1_000_000)
+    """Images drawn first to fix the threshold. 200 places the 90th percentile within about 2 %."""
+
+
+class GatesConfig(Section):
+    """What has to hold before a dataset is made."""
+
+    NOT_SEMANTIC = frozenset({"min_macro_dice"})  # decides whether, not what
+
+    min_macro_dice: float | None = Field(None, ge=0, le=1)
+    """Least macro Dice on the test images, 0 to 1; below it the run ends without a dataset. Null: no
+    gate."""
+
+
+class ResourcesConfig(Section):
+    """What a run may use. Never enters a key."""
+
+    NOT_SEMANTIC = frozenset({"device", "threads", "grace_seconds"})
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run. `auto`: CUDA if there is one, else the CPU."""
+
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of a stage (torch and BLAS). Null: all cores."""
+
+    grace_seconds: int = Field(60, ge=1, le=86_400)
+    """Seconds a stage gets to save its state when it is told to stop. 60: most states are small; give
+    more for large networks on slow stores."""
