@@ -1,22 +1,26 @@
-"""The one exception hierarchy of the project. Every class carries the exit code of the stage contract."""
+"""The one exception hierarchy of the project. Every class carries the exit code of the stage
+contract."""
 
 from __future__ import annotations
 
 
 class HdganError(Exception):
-    """Base of everything this project raises on purpose. A bug (exit 70) unless a subclass says otherwise."""
+    """Base of everything this project raises on purpose. A bug (exit 70) unless a subclass says
+    otherwise."""
 
     exit_code: int = 70
 
 
 class RequestError(HdganError):
-    """The run file, request, configuration or an input is invalid: a person has to change something."""
+    """The run file, request, configuration or an input is invalid: a person has to change
+    something."""
 
     exit_code = 64
 
 
 class DataError(HdganError):
-    """Too much of the data is bad (unreadable slides, broken tiles, a dataset that fails its check)."""
+    """Too much of the data is bad (unreadable slides, broken tiles, a dataset that fails its
+    check)."""
 
     exit_code = 65
 
@@ -40,7 +44,8 @@ class Stopped(HdganError):
 
 
 class StoreError(HdganError):
-    """A store cannot be used: unwritable, unreachable, no credentials, no such bucket, invalid key."""
+    """A store cannot be used: unwritable, unreachable, no credentials, no such bucket, invalid
+    key."""
 
     exit_code = 64
 

@@ -62,8 +62,8 @@ class Metadata(Section):
     """What Kubernetes calls metadata."""
 
     name: str = Field(min_length=1, max_length=52, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-    """Name of the run: lower-case letters, digits and -, at most 52 characters (Job names are made from
-    it). Required."""
+    """Name of the run: lower-case letters, digits and -, at most 52 characters (Job names are made
+    from it). Required."""
 
 
 class RunSpec(Section):
@@ -102,8 +102,8 @@ class RunSpec(Section):
     """What the run may use."""
 
     rerun: dict[RerunStage, str] = Field({}, max_length=8)
-    """Computes a stage again although its artifact exists: stage name to a token of your choice, such as
-    a date. The token enters the key; the same token is reused like anything else."""
+    """Computes a stage again although its artifact exists: stage name to a token of your choice,
+    such as a date. The token enters the key; the same token is reused like anything else."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -120,8 +120,8 @@ class RunSpec(Section):
             )
         if self.annotations.total > self.candidates.count:
             raise ValueError(
-                f"annotations ask for {self.annotations.total} labelled images (train + val + test),"
-                f" but candidates.count is {self.candidates.count}: ask for fewer, or make more"
+                f"annotations ask for {self.annotations.total} labelled images (train + val"
+                f" + test), but candidates.count is {self.candidates.count}: ask for fewer, or make more"
             )
         for stage, token in self.rerun.items():
             if not 1 <= len(token) <= 64:
@@ -146,7 +146,8 @@ class DatasetRun(Section):
 
 
 def parse_run(document: object, source: str = "run") -> DatasetRun:
-    """Validate a parsed document (names as in files). `source` names it in errors (RequestError)."""
+    """Validate a parsed document (names as in files). `source` names it in errors
+    (RequestError)."""
     if not isinstance(document, dict):
         raise RequestError(
             f"{source}: the document must be a mapping with apiVersion, kind, metadata and spec,"

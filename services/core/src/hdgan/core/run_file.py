@@ -21,9 +21,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            mark = self.get_mark()
             raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not supported in run files", event.start_mark
+                None, None, "aliases (*name) are not supported in run files", mark
             )
         return super().compose_node(parent, index)
 
@@ -64,7 +64,8 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def parse_document(path: Path) -> object:
-    """The one document in a YAML or (suffix `.json`) JSON file. RequestError says what is wrong where."""
+    """The one document in a YAML or (suffix `.json`) JSON file. RequestError says what is wrong
+    where."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -1,7 +1,8 @@
 """The sections of a run: one strict, frozen model per stage, checked when it is built.
 
-Each field's docstring says its unit, why the default is what it is and what null means. JSON schema and
-`docs/run-file.md` are generated from here, so the text exists once. In files names are camelCase.
+Each field's docstring says its unit, why the default is what it is and what null means. JSON schema
+and `docs/run-file.md` are generated from here, so the text exists once. In files names are
+camelCase.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        """Drop nulls of known fields, so that null means the default; unknown names stay and are refused."""
+        """Drop nulls of known fields, so that null means the default; unknown names stay and are
+        refused."""
         if not isinstance(data, dict):
             return data
         known = set(cls.model_fields) | {field_alias(cls, name) for name in cls.model_fields}
@@ -56,11 +58,12 @@ def field_alias(model: type[BaseModel], name: str) -> str:
 
 
 def semantic(config: BaseModel) -> dict[str, Any]:
-    """The part of a (resolved) section that enters an artifact key, as JSON values under file names.
+    """The part of a (resolved) section that enters an artifact key, as JSON values under file
+    names.
 
-    Left out are the fields in `NOT_SEMANTIC` and every field at its neutral value: its default, or the
-    value in `NEUTRAL`. So a new option whose default does what was done before changes no key. Changing
-    a default, in turn, needs a new `stageVersion`.
+    Left out are the fields in `NOT_SEMANTIC` and every field at its neutral value: its default, or
+    the value in `NEUTRAL`. So a new option whose default does what was done before changes no key.
+    Changing a default, in turn, needs a new `stageVersion`.
     """
     hidden: frozenset[str] = getattr(config, "NOT_SEMANTIC", frozenset())
     neutral: dict[str, Any] = getattr(config, "NEUTRAL", {})
@@ -94,23 +97,26 @@ class SlidesConfig(Section):
     NOT_SEMANTIC = frozenset({"uri", "max_bad_slides"})  # slides enter keys by content
 
     uri: str = Field(min_length=1, max_length=2048)
-    """Folder, single file or `s3://bucket/prefix` with the slides. A relative path is relative to the run
-    file. Required."""
+    """Folder, single file or `s3://bucket/prefix` with the slides. A relative path is relative to
+    the run file. Required."""
 
     assume_mpp: float | None = Field(None, gt=0, le=100)
-    """Micrometres per pixel to assume for a slide that does not state its own. Null: such a slide is
-    refused, because a guessed scale silently ruins everything downstream."""
+    """Micrometres per pixel to assume for a slide that does not state its own. Null: such a slide
+    is refused, because a guessed scale silently ruins everything downstream."""
 
     assume_slide_is_case: bool = False
-    """Take each slide for a case (patient) of its own where `casePattern` finds none. Off by default:
-    two slides of one patient in different folds leak, so this has to be said, not guessed."""
+    """Take each slide for a case (patient) of its own where `casePattern` finds none. Off by
+    default: two slides of one patient in different folds leak, so this has to be said, not
+    guessed."""
 
     case_pattern: str | None = Field(None, min_length=1, max_length=500)
-    """Regular expression with a group named `case`, searched in the slide's file name: what it captures
-    is the case, e.g. `^(?P<case>TCGA-..-....)`. Null: cases do not come from file names."""
+    """Regular expression with a group named `case`, searched in the slide's file name: what it
+    captures is the case, e.g. `^(?P<case>TCGA-..-....)`. Null: cases do not come from file
+    names."""
 
     max_bad_slides: int = Field(0, ge=0, le=1_000_000)
-    """How many slides may be unreadable before the tiler gives up (exit 65). 0: a broken slide is news."""
+    """How many slides may be unreadable before the tiler gives up (exit 65). 0: a broken slide is
+    news."""
 
     @field_validator("case_pattern")
     @classmethod
@@ -130,22 +136,23 @@ class TilerConfig(Section):
     """How slides are cut into training tiles."""
 
     tile_size: int = Field(4096, ge=32, le=4096)
-    """Side of a tile and of everything generated, in pixels; a power of two from 32 to 4096. 4096 is the
-    largest the networks support, the scale at which whole glands fit."""
+    """Side of a tile and of everything generated, in pixels; a power of two from 32 to 4096. 4096
+    is the largest the networks support, the scale at which whole glands fit."""
 
     mpp: float = Field(0.25, gt=0, le=100)
     """Scale of the tiles in micrometres per pixel. 0.25 is what a 40x scanner gives."""
 
     stride: int | None = Field(None, ge=1, le=65_536)
-    """Distance between the corners of neighbouring tiles, in tile pixels. Null: `tileSize`, tiles that
-    touch and do not overlap. Smaller values give more, overlapping tiles."""
+    """Distance between the corners of neighbouring tiles, in tile pixels. Null: `tileSize`, tiles
+    that touch and do not overlap. Smaller values give more, overlapping tiles."""
 
     max_whitespace: float = Field(0.5, ge=0, le=1)
-    """Largest share of a tile, 0 to 1, that may be glass without tissue. 0.5 keeps tissue borders."""
+    """Largest share of a tile, 0 to 1, that may be glass without tissue. 0.5 keeps tissue
+    borders."""
 
     holdout: Literal["case", "spatial"] = "case"
-    """How folds are made. `case`: all tiles of a case share a fold. `spatial`: contiguous blocks of each
-    slide, for when there is only one case; outputs say so, because it measures less."""
+    """How folds are made. `case`: all tiles of a case share a fold. `spatial`: contiguous blocks of
+    each slide, for when there is only one case; outputs say so, because it measures less."""
 
     folds: int = Field(5, ge=2, le=100)
     """Number of folds. 5: one fifth of the cases can be held out."""
@@ -172,7 +179,8 @@ class TilerConfig(Section):
 
 
 class GanTrainerConfig(Section):
-    """StyleGAN2-ADA training (Karras et al. 2020a, 2020b). kimg = thousands of real images shown."""
+    """StyleGAN2-ADA training (Karras et al. 2020a, 2020b). kimg = thousands of real images
+    shown."""
 
     NOT_SEMANTIC = frozenset({"snapshot_kimg", "init_from"})  # init enters keys by content
 
@@ -180,12 +188,12 @@ class GanTrainerConfig(Section):
     """Length of training in kimg. 25,000 is the usual StyleGAN2-ADA budget."""
 
     batch: int = Field(32, ge=1, le=4096)
-    """Images in one optimizer step, over all devices. 32 is StyleGAN2's value at 1024 px; a multiple of
-    `minibatchStdGroup` and of `pathLengthBatchShrink`."""
+    """Images in one optimizer step, over all devices. 32 is StyleGAN2's value at 1024 px; a
+    multiple of `minibatchStdGroup` and of `pathLengthBatchShrink`."""
 
     channel_base: int = Field(32_768, ge=64, le=1_048_576)
-    """Width of the networks: a layer at resolution r has min(channelBase / r, channelMax) feature maps.
-    32,768 is StyleGAN2's config F."""
+    """Width of the networks: a layer at resolution r has min(channelBase / r, channelMax) feature
+    maps. 32,768 is StyleGAN2's config F."""
 
     channel_max: int = Field(512, ge=4, le=2048)
     """Most feature maps of a layer. 512 as in StyleGAN2."""
@@ -213,7 +221,8 @@ class GanTrainerConfig(Section):
     StyleGAN2-ADA. 0 turns it off."""
 
     r1_interval: int = Field(16, ge=1, le=1024)
-    """Discriminator steps from one R1 penalty to the next. 16 as in StyleGAN2 (lazy regularisation)."""
+    """Discriminator steps from one R1 penalty to the next. 16 as in StyleGAN2 (lazy
+    regularisation)."""
 
     path_length_weight: float = Field(2.0, ge=0, le=1000)
     """Weight of the path-length penalty. 2 as in StyleGAN2; 0 turns it off."""
@@ -234,8 +243,9 @@ class GanTrainerConfig(Section):
     """Half-life of the generator's moving average, in kimg. 10 as in StyleGAN2; 0: no averaging."""
 
     ema_rampup: float = Field(0.05, gt=0, le=1_000_000)
-    """The half-life is at most this share of the images shown so far, so that early averages forget the
-    random start. 0.05 as in StyleGAN2-ADA; a large number such as 1000000 turns the ramp off."""
+    """The half-life is at most this share of the images shown so far, so that early averages forget
+    the random start. 0.05 as in StyleGAN2-ADA; a large number such as 1000000 turns the ramp
+    off."""
 
     w_avg_beta: float = Field(0.995, ge=0, lt=1)
     """Decay, per step, of the mean w that truncation pulls towards. 0.995 as in StyleGAN2."""
@@ -244,8 +254,8 @@ class GanTrainerConfig(Section):
     """Images the discriminator's minibatch standard deviation compares. 4 as in StyleGAN2."""
 
     augment: Literal["noaug", "ada", "fixed"] = "ada"
-    """Discriminator augmentation: `ada` adapts its probability to over-fitting (Karras et al. 2020b),
-    `fixed` keeps `augmentP`, `noaug` is off."""
+    """Discriminator augmentation: `ada` adapts its probability to over-fitting (Karras et al.
+    2020b), `fixed` keeps `augmentP`, `noaug` is off."""
 
     augment_p: float = Field(0.0, ge=0, le=1)
     """Augmentation probability: where `ada` starts, what `fixed` keeps. 0: `ada` finds it."""
@@ -267,12 +277,12 @@ class GanTrainerConfig(Section):
     """Fold that is never trained on and is compared with (0-based). -1: train on everything."""
 
     snapshot_kimg: float = Field(50.0, gt=0, le=100_000)
-    """Training state is saved at this interval in kimg: the most work a crash can cost. Does not change
-    the result."""
+    """Training state is saved at this interval in kimg: the most work a crash can cost. Does not
+    change the result."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the blocks in `mixedResolutions`. float32 runs everywhere; bfloat16 is faster on
-    recent GPUs."""
+    """Number format of the blocks in `mixedResolutions`. float32 runs everywhere; bfloat16 is
+    faster on recent GPUs."""
 
     mixed_resolutions: int = Field(4, ge=0, le=11)
     """How many of the highest resolutions run in `precision`; the others stay float32. 4 as in
@@ -283,14 +293,15 @@ class GanTrainerConfig(Section):
 
     init_from: str | None = Field(None, min_length=1, max_length=2048)
     """Folder or `s3://` prefix with generator.safetensors, discriminator.safetensors and
-    architecture.json to start from; identified by content. A relative path is relative to the run file.
-    Null: random weights."""
+    architecture.json to start from; identified by content. A relative path is relative to the run
+    file. Null: random weights."""
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.batch % min(self.batch, self.minibatch_std_group):
             raise ValueError(
-                f"batch {self.batch} must be a multiple of minibatchStdGroup {self.minibatch_std_group}"
+                f"batch {self.batch} must be a multiple of minibatchStdGroup"
+                f" {self.minibatch_std_group}"
             )
         if self.path_length_weight and self.batch % self.path_length_batch_shrink:
             raise ValueError(
@@ -300,7 +311,8 @@ class GanTrainerConfig(Section):
         return self
 
     def r1_gamma_at(self, resolution: int) -> float:
-        """The R1 weight for images of `resolution` pixels, with null resolved (Karras et al. 2020b)."""
+        """The R1 weight for images of `resolution` pixels, with null resolved (Karras et al.
+        2020b)."""
         if self.r1_gamma is not None:
             return self.r1_gamma
         return 0.0002 * resolution**2 / self.batch
@@ -313,7 +325,8 @@ class CandidatesConfig(Section):
     """Number of images. 500 as in the paper."""
 
     psi: float = Field(0.7, ge=0, le=1)
-    """Truncation: how far w is kept from its mean, 0 to 1. 0.7 as in the paper; 1 is no truncation."""
+    """Truncation: how far w is kept from its mean, 0 to 1. 0.7 as in the paper; 1 is no
+    truncation."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the candidates' latents. Other seeds give other images."""
@@ -330,7 +343,8 @@ class ClassConfig(Section):
     """Name, as in the annotation tool. Letters, digits, spaces and ._+/- . Required."""
 
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
-    """Colour in masks and figures, as "#rrggbb" (in YAML with quotes: # starts a comment). Required."""
+    """Colour in masks and figures, as "#rrggbb" (in YAML with quotes: # starts a comment).
+    Required."""
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -379,8 +393,8 @@ class ExtractorConfig(Section):
     log2(tileSize) - 1."""
 
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Number format of stored features. float16 halves the disk against float32; training and serving
-    both see the rounded numbers."""
+    """Number format of stored features. float16 halves the disk against float32; training and
+    serving both see the rounded numbers."""
 
 
 @dataclass(frozen=True)
@@ -436,8 +450,8 @@ class ClassifierConfig(Section):
     """Share of the target spread over all classes, 0 to 1. 0: off, as in the paper."""
 
     feature_noise: float = Field(0.0, ge=0, le=10)
-    """Standard deviation of Gaussian noise added to standardised features in training. 0: off, as in
-    the paper."""
+    """Standard deviation of Gaussian noise added to standardised features in training. 0: off, as
+    in the paper."""
 
     patience: int = Field(5, ge=1, le=100_000)
     """Epochs without a better validation loss before a member stops."""
@@ -446,8 +460,8 @@ class ClassifierConfig(Section):
     """Seed of weights and pixel order; member m uses its own stream of it."""
 
     boundary_tolerance_um: float = Field(2.0, gt=0, le=1000)
-    """How far a predicted boundary may lie from the true one in the boundary F-score, in micrometres.
-    2 is well below the width of a nucleus."""
+    """How far a predicted boundary may lie from the true one in the boundary F-score, in
+    micrometres. 2 is well below the width of a nucleus."""
 
     @field_validator("hidden")
     @classmethod
@@ -491,7 +505,8 @@ class SynthesizerConfig(Section):
     """Accepted image + mask pairs."""
 
     psi: float = Field(0.7, ge=0, le=1)
-    """Truncation, 0 to 1. 0.7 as in the paper, and as the candidates the classifier learned from."""
+    """Truncation, 0 to 1. 0.7 as in the paper, and as the candidates the classifier learned
+    from."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the dataset's latents. Other seeds give other images."""
@@ -503,8 +518,8 @@ class SynthesizerConfig(Section):
     """Pairs in one tar shard (the last may hold fewer)."""
 
     drop_most_uncertain: float = Field(0.1, ge=0, lt=1)
-    """Share of images, the most uncertain ones, that is dropped, 0 to 1; the threshold comes from the
-    calibration draw. 0.1 as in DatasetGAN; 0 keeps all."""
+    """Share of images, the most uncertain ones, that is dropped, 0 to 1; the threshold comes from
+    the calibration draw. 0.1 as in DatasetGAN; 0 keeps all."""
 
     calibration: int = Field(200, ge=1, le=1_000_000)
     """Images drawn first to fix the threshold. 200 places the 90th percentile within about 2 %."""
@@ -516,8 +531,8 @@ class GatesConfig(Section):
     NOT_SEMANTIC = frozenset({"min_macro_dice"})  # decides whether, not what
 
     min_macro_dice: float | None = Field(None, ge=0, le=1)
-    """Least macro Dice on the test images, 0 to 1; below it the run ends without a dataset. Null: no
-    gate."""
+    """Least macro Dice on the test images, 0 to 1; below it the run ends without a dataset. Null:
+    no gate."""
 
 
 class ResourcesConfig(Section):
@@ -532,5 +547,5 @@ class ResourcesConfig(Section):
     """CPU threads of a stage (torch and BLAS). Null: all cores."""
 
     grace_seconds: int = Field(60, ge=1, le=86_400)
-    """Seconds a stage gets to save its state when it is told to stop. 60: most states are small; give
-    more for large networks on slow stores."""
+    """Seconds a stage gets to save its state when it is told to stop. 60: most states are small;
+    give more for large networks on slow stores."""
