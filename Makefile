@@ -1,0 +1,79 @@
+# Every task a person runs. Needs Python >= 3.11 (with venv) and make; everything else goes into .venv.
+#
+#   PYTHON       the interpreter .venv is made from
+#   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
+#   SLIDES, FROM_SCRATCH  see `make help`
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+SLIDES ?=
+FROM_SCRATCH ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+ROOMS := $(patsubst %/,%,$(sort $(dir $(wildcard services/*/pyproject.toml))))
+INSTALLED := $(VENV)/.installed
+PIP := TMPDIR="$(CURDIR)/$(VENV)/tmp" $(PY) -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install -qq --no-compile -c constraints.txt
+
+# Caches of the interpreter and of matplotlib stay inside .venv, so that no target writes elsewhere.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
+
+.PHONY: help install demo test lint format bench clean distclean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  make demo SLIDES=dir        the demo on your own slides'
+	@echo '  make demo FROM_SCRATCH=1    the demo without the shipped generator: trains for hours'
+	@echo '  make TORCH_INDEX=url ...    look for torch in this index, too, when .venv is made'
+
+install: $(INSTALLED) ## .venv with all rooms in it (the other targets call this)
+
+$(INSTALLED): constraints.txt $(wildcard requirements/*.txt) $(wildcard services/*/pyproject.toml)
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo 'make: there is no "$(PYTHON)" here. Install Python >= 3.11, or name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: \"$(PYTHON)\" is `"$(PYTHON)" -V 2>&1`, but Python >= 3.11 is needed. Name another: make PYTHON=python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo 'make: "$(PYTHON)" cannot make virtual environments. Install its venv package (Debian, Ubuntu: apt install python3-venv).' >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+	  echo 'Making $(VENV)'; "$(PYTHON)" -m venv --clear "$(VENV)"; }
+	@mkdir -p "$(VENV)/tmp"
+	@echo 'Installing packages into $(VENV) (torch is large)'
+	@$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements/torch.txt
+	@$(INSTALL) -r requirements/runtime.txt -r requirements/dev.txt
+	@$(PIP) install -qq --no-compile --no-deps --no-build-isolation $(addprefix -e ,$(ROOMS))
+	@rm -rf "$(VENV)/tmp"
+	@touch $@
+
+demo: $(INSTALLED) ## the whole pipeline on a real slide; results in demo/
+	@$(PY) examples/demo.py $(if $(SLIDES),--slides "$(SLIDES)") $(if $(filter-out 0,$(FROM_SCRATCH)),--from-scratch)
+
+test: $(INSTALLED) ## all tests
+	@$(PY) -m pytest -q
+
+lint: $(INSTALLED) ## ruff, mypy and import-linter
+	@$(PY) -m ruff check --quiet
+	@$(PY) -m ruff format --check --quiet || { echo 'Not formatted as ruff does it: make format' >&2; exit 1; }
+	@$(PY) -m mypy --no-error-summary
+	@$(VENV)/bin/lint-imports --no-logo
+
+format: $(INSTALLED) ## format the code and sort its imports
+	@$(PY) -m ruff check --quiet --select I --fix
+	@$(PY) -m ruff format --quiet
+
+bench: $(INSTALLED) ## the performance figures this project quotes
+	@test -f benchmarks/run.py || { echo 'make: benchmarks/run.py is not written yet, so there is nothing to measure.' >&2; exit 1; }
+	@$(PY) benchmarks/run.py
+
+clean: ## remove demo/ (its store and dataset too) and the caches of the tools; .venv stays
+	@echo 'Removing demo/, dist/ folders and the caches of pytest, mypy, ruff, import-linter, hypothesis and coverage'
+	@rm -rf demo services/*/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@find services tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	@echo 'Removing $(VENV)'
+	@rm -rf "$(VENV)"
