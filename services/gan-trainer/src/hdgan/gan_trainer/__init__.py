@@ -1,1 +1,1 @@
-"""The stage that trains a StyleGAN2-ADA on tiles."""
+"""The gan-trainer service: StyleGAN2-ADA on unlabelled tiles."""

@@ -1,1 +1,1 @@
-"""The networks: StyleGAN2, its feature pyramid and the pixel-classifier ensemble."""
+"""StyleGAN2 networks, their feature pyramid and the pixel-classifier ensemble (torch)."""

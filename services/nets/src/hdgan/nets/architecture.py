@@ -1,0 +1,88 @@
+"""The shape of a StyleGAN2 network pair as one value: what `architecture.json` holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from hdgan.core.errors import RequestError
+
+MIN_RESOLUTION = 8
+MAX_RESOLUTION = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Everything needed to build generator and discriminator, but not their weights.
+
+    Attributes:
+        resolution: side of the square image in pixels, a power of two from 8 to 4096.
+        latent_dim: length of z and of w (StyleGAN2: 512).
+        mapping_layers: fully connected layers of the mapping network (StyleGAN2: 8).
+        mapping_lr_multiplier: learning rate of the mapping network relative to the rest (0.01).
+        channel_base: a block at resolution r has min(channel_base // r, channel_max) channels
+            (StyleGAN2 config F: 32768).
+        channel_max: see channel_base (StyleGAN2: 512).
+        conv_clamp: activations of every convolution are clamped to +-conv_clamp, which keeps
+            16-bit training finite (StyleGAN2-ADA, appendix: 256). None: no clamp.
+        minibatch_std_group: images per group of the minibatch-standard-deviation layer (4).
+    """
+
+    resolution: int
+    latent_dim: int = 512
+    mapping_layers: int = 8
+    mapping_lr_multiplier: float = 0.01
+    channel_base: int = 32768
+    channel_max: int = 512
+    conv_clamp: float | None = None
+    minibatch_std_group: int = 4
+
+    def __post_init__(self) -> None:
+        power_of_two = self.resolution > 0 and self.resolution & (self.resolution - 1) == 0
+        if not power_of_two or not MIN_RESOLUTION <= self.resolution <= MAX_RESOLUTION:
+            raise RequestError(
+                f"architecture: resolution {self.resolution} is not a power of two from "
+                f"{MIN_RESOLUTION} to {MAX_RESOLUTION}"
+            )
+        for name in ("latent_dim", "mapping_layers", "channel_max", "minibatch_std_group"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"architecture: {name} must be at least 1")
+        if self.channel_base < self.resolution:
+            raise RequestError(
+                f"architecture: channel_base {self.channel_base} leaves no channel at resolution "
+                f"{self.resolution}; it must be at least the resolution"
+            )
+
+    @property
+    def block_resolutions(self) -> tuple[int, ...]:
+        """Resolutions of the synthesis blocks, coarse to fine: 4, 8, ..., resolution."""
+        return tuple(2**i for i in range(2, self.resolution.bit_length()))
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels of the blocks at one resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+    @property
+    def num_ws(self) -> int:
+        """How many copies of w the synthesis network takes: one per convolution, one for RGB."""
+        return 2 * len(self.block_resolutions)
+
+    @property
+    def conv_names(self) -> tuple[str, ...]:
+        """Names of the synthesis convolutions, coarse to fine (4 x 4 has only `conv1`)."""
+        first, *rest = self.block_resolutions
+        return (f"b{first}.conv1", *(f"b{r}.conv{i}" for r in rest for i in (0, 1)))
+
+    def to_json(self) -> bytes:
+        """The bytes of `architecture.json`."""
+        return (json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Architecture:
+        """Read `architecture.json`; unknown or missing fields are a RequestError."""
+        try:
+            fields: Any = json.loads(data)
+            return cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise RequestError(f"architecture.json is not one this version reads: {error}") from None

@@ -1,0 +1,97 @@
+"""Building blocks of StyleGAN2: equalised learning rate, FIR resampling, leaky ReLU with gain.
+
+Sources: Karras et al. 2018 (equalised learning rate), Karras et al. 2020a (StyleGAN2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAKY_SLOPE = 0.2
+# Keeps the variance of activations at one after a leaky ReLU (StyleGAN2, weight scaling).
+ACTIVATION_GAIN = math.sqrt(2.0)
+# The separable binomial low-pass filter of StyleGAN2, used for every up- and downsampling.
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+def activate(x: Tensor, clamp: float | None = None, gain: float = ACTIVATION_GAIN) -> Tensor:
+    """Leaky ReLU (0.2) times `gain`, clamped to +-`clamp` when given."""
+    x = F.leaky_relu(x, LEAKY_SLOPE)
+    x = x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def fir_kernel() -> Tensor:
+    """The 4 x 4 FIR kernel, normalised to sum 1: float32 [4, 4]."""
+    taps = torch.tensor(FIR_TAPS, dtype=torch.float32)
+    kernel = taps[:, None] * taps[None, :]
+    return kernel / kernel.sum()
+
+
+def fir_blur(x_BCHW: Tensor, kernel: Tensor, padding: int, gain: float = 1.0) -> Tensor:
+    """Depthwise convolution with the FIR kernel; output side is H + 2 * padding - 3."""
+    channels = x_BCHW.shape[1]
+    weight = (kernel * gain).to(x_BCHW.dtype).expand(channels, 1, 4, 4)
+    return F.conv2d(x_BCHW, weight, padding=padding, groups=channels)
+
+
+def fir_upsample(x_BCHW: Tensor, kernel: Tensor) -> Tensor:
+    """Twice the resolution: zero insertion, then the FIR filter with gain 4."""
+    channels = x_BCHW.shape[1]
+    weight = (kernel * 4.0).to(x_BCHW.dtype).expand(channels, 1, 4, 4)
+    return F.conv_transpose2d(x_BCHW, weight, stride=2, padding=1, groups=channels)
+
+
+class EqualisedLinear(nn.Module):
+    """Fully connected layer whose weights are N(0, 1) and scaled by 1/sqrt(fan-in) when used.
+
+    Args:
+        lr_multiplier: scales the learning rate of weight and bias.
+        bias_init: initial value of the bias.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, lr_multiplier: float = 1.0, bias_init: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.bias if self.bias_gain == 1.0 else self.bias * self.bias_gain
+        return F.linear(x, self.weight * self.weight_gain, bias)
+
+
+class EqualisedConv(nn.Module):
+    """Convolution with equalised learning rate, optionally halving the resolution.
+
+    Downsampling filters first and strides after, so nothing aliases (StyleGAN2, after Zhang 2019).
+    """
+
+    kernel: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, *, bias: bool = True, down: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.gain = 1.0 / math.sqrt(in_channels * size * size)
+        self.down = down
+        self.padding = size // 2
+        self.register_buffer("kernel", fir_kernel(), persistent=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        weight = (self.weight * self.gain).to(x_BCHW.dtype)
+        bias = None if self.bias is None else self.bias.to(x_BCHW.dtype)
+        if not self.down:
+            return F.conv2d(x_BCHW, weight, bias, padding=self.padding)
+        # The FIR filter has 4 taps, so one more pixel on each side keeps the result centred.
+        blurred = fir_blur(x_BCHW, self.kernel, padding=self.padding + 1)
+        return F.conv2d(blurred, weight, bias, stride=2)

@@ -1,0 +1,378 @@
+"""Feature shards on scratch: per picture one folder of channels-last memory maps, plus one index.
+
+    <root>/<id>/b64.conv0.npy   [h, w, C] per map (bfloat16 as its uint16 view)
+    <root>/<id>/labels.npy      uint8 [H, W], 255 = unlabelled
+    <root>/<id>/picture.npy     uint8 [H, W, 3], from the same forward pass
+    <root>/<id>/shard.json      what the folder holds: sizes, SHA-256, moments of its labelled pixels
+    <root>/index.json           plan, dtype, images, statistics; written last
+
+A folder appears whole by one rename, so a restart keeps what is there and makes only the rest.
+Shards are a cache, never an artifact: anything wrong with them is `InputMissing`, extract again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hdgan.core.errors import InputMissing
+from hdgan.nets.moments import Moments, labelled_moments, merge_moments
+from hdgan.nets.pyramid import FeaturePlan, NativeMap, tensor_to_stored
+
+SHARD_FORMAT = 1
+SHARD_FILE = "shard.json"
+INDEX_FILE = "index.json"
+LABELS = "labels"
+PICTURE = "picture"
+UNLABELLED = 255
+SPLITS = ("train", "val", "test")
+MAX_JSON_BYTES = 64 * 2**20
+_TEMPORARY = ".making-"
+
+
+class ShardDamaged(InputMissing):
+    """A feature shard is missing, incomplete or not what its index says."""
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of a shard: name without folder, bytes, SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What `shard.json` says about one picture.
+
+    `class_counts` int64 [K]: labelled pixels per class. `moments`: of its labelled pixels' vectors,
+    kept for training images only.
+    """
+
+    id: str
+    split: str
+    plan: FeaturePlan
+    dtype: str
+    files: tuple[ShardFile, ...]
+    class_counts: tuple[int, ...]
+    moments: Moments | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": SHARD_FORMAT,
+            "id": self.id,
+            "split": self.split,
+            "plan": self.plan.to_json(),
+            "dtype": self.dtype,
+            "files": [
+                {"name": one.name, "size": one.size, "sha256": one.sha256} for one in self.files
+            ],
+            "classCounts": list(self.class_counts),
+            "moments": None if self.moments is None else self.moments.to_json(),
+        }
+
+    @staticmethod
+    def from_json(value: Any) -> ShardRecord:
+        if value["format"] != SHARD_FORMAT:
+            raise ValueError(f"format {value['format']!r}")
+        return ShardRecord(
+            id=str(value["id"]),
+            split=str(value["split"]),
+            plan=FeaturePlan.from_json(value["plan"]),
+            dtype=str(value["dtype"]),
+            files=tuple(
+                ShardFile(str(one["name"]), int(one["size"]), str(one["sha256"]))
+                for one in value["files"]
+            ),
+            class_counts=tuple(int(one) for one in value["classCounts"]),
+            moments=None if value["moments"] is None else Moments.from_json(value["moments"]),
+        )
+
+
+@dataclass(frozen=True)
+class FeatureIndex:
+    """What `index.json` says about all pictures.
+
+    `mean`, `std` float64 [C]: of the labelled pixels of the training images, `labelled` of them.
+    """
+
+    plan: FeaturePlan
+    dtype: str
+    classes: tuple[str, ...]
+    images: tuple[tuple[str, str], ...]
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+    labelled: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": SHARD_FORMAT,
+            "plan": self.plan.to_json(),
+            "dtype": self.dtype,
+            "classes": list(self.classes),
+            "images": [{"id": one, "shardSha256": digest} for one, digest in self.images],
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "labelled": self.labelled,
+        }
+
+    @staticmethod
+    def from_json(value: Any) -> FeatureIndex:
+        if value["format"] != SHARD_FORMAT:
+            raise ValueError(f"format {value['format']!r}")
+        index = FeatureIndex(
+            plan=FeaturePlan.from_json(value["plan"]),
+            dtype=str(value["dtype"]),
+            classes=tuple(str(one) for one in value["classes"]),
+            images=tuple((str(one["id"]), str(one["shardSha256"])) for one in value["images"]),
+            mean=np.asarray(value["mean"], dtype=np.float64),
+            std=np.asarray(value["std"], dtype=np.float64),
+            labelled=int(value["labelled"]),
+        )
+        if index.mean.shape != (index.plan.channels,) or index.std.shape != index.mean.shape:
+            raise ValueError("statistics do not have one value per channel")
+        return index
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """One picture ready to sample: maps [h, w, C] coarse to fine, labels, pixels.
+
+    `labels` uint8 [H, W], 255 = unlabelled; `picture` uint8 [H, W, 3]. Arrays from disk are read-only
+    memory maps.
+    """
+
+    id: str
+    split: str
+    maps: tuple[NativeMap, ...]
+    labels: npt.NDArray[np.uint8]
+    picture: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """All pictures of a run with the statistics of the training pixels."""
+
+    plan: FeaturePlan
+    dtype: str
+    classes: tuple[str, ...]
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+    images: tuple[ImageFeatures, ...]
+
+    def split(self, name: str) -> tuple[ImageFeatures, ...]:
+        """The pictures of one split, in index order."""
+        return tuple(one for one in self.images if one.split == name)
+
+
+def shard_bytes(plan: FeaturePlan, dtype: str) -> int:
+    """Bytes one picture takes on scratch: maps, labels, picture, and headers generously."""
+    pixels = plan.resolution**2
+    moments = 3 * 25 * plan.channels
+    return plan.bytes_per_image(dtype) + 4 * pixels + moments + 4096 * (len(plan.maps) + 4)
+
+
+def write_shard(
+    root: Path,
+    image_id: str,
+    *,
+    split: str,
+    plan: FeaturePlan,
+    dtype: str,
+    classes: int,
+    maps: Sequence[torch.Tensor],
+    labels: npt.NDArray[np.uint8],
+    picture: npt.NDArray[np.uint8],
+) -> ShardRecord:
+    """Write one picture's shard; it appears at `root/<image_id>` complete or not at all.
+
+    `maps` [h, w, C] in the shard dtype, in the plan's order. Replaces a damaged shard of that id.
+    """
+    temporary = root / f"{_TEMPORARY}{image_id}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        planned.name: tensor_to_stored(tensor)
+        for planned, tensor in zip(plan.maps, maps, strict=True)
+    }
+    arrays[LABELS] = labels
+    arrays[PICTURE] = picture
+    files = tuple(_write_array(temporary / f"{name}.npy", array) for name, array in arrays.items())
+    moments = None
+    if split == "train":
+        rows = np.flatnonzero(labels.reshape(-1) != UNLABELLED).astype(np.int64)
+        moments = labelled_moments(list(maps), rows, plan.resolution, plan.channels)
+    record = ShardRecord(
+        id=image_id,
+        split=split,
+        plan=plan,
+        dtype=dtype,
+        files=files,
+        class_counts=class_counts(labels, classes),
+        moments=moments,
+    )
+    _write_json(temporary / SHARD_FILE, record.to_json())
+    final = root / image_id
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    _sync_folder(root)
+    return record
+
+
+def verify_shard(
+    root: Path, image_id: str, *, split: str, plan: FeaturePlan, dtype: str
+) -> ShardRecord:
+    """The record of a shard whose every file has the size and SHA-256 it should; else `ShardDamaged`."""
+    folder = root / image_id
+    record = _read_record(folder)
+    if (record.id, record.split, record.plan, record.dtype) != (image_id, split, plan, dtype):
+        raise ShardDamaged(f"{folder / SHARD_FILE} describes another picture, plan or dtype")
+    expected = {f"{one.name}.npy" for one in plan.maps} | {f"{LABELS}.npy", f"{PICTURE}.npy"}
+    if {one.name for one in record.files} != expected:
+        raise ShardDamaged(f"{folder / SHARD_FILE} does not list the files of its plan")
+    for one in record.files:
+        path = folder / one.name
+        try:
+            if path.stat().st_size != one.size:
+                raise ShardDamaged(f"{path} has {path.stat().st_size} bytes, not {one.size}")
+            if file_sha256(path) != one.sha256:
+                raise ShardDamaged(f"{path} is damaged: its SHA-256 differs from {SHARD_FILE}")
+        except OSError as error:
+            raise ShardDamaged(f"{path} cannot be read: {error}") from error
+    return record
+
+
+def write_index(root: Path, records: Sequence[ShardRecord], classes: Sequence[str]) -> FeatureIndex:
+    """Merge the training images' moments in the given order and write `index.json` last."""
+    first = records[0]
+    merged = merge_moments(
+        (one.moments for one in records if one.moments is not None), first.plan.channels
+    )
+    index = FeatureIndex(
+        plan=first.plan,
+        dtype=first.dtype,
+        classes=tuple(classes),
+        images=tuple((one.id, file_sha256(root / one.id / SHARD_FILE)) for one in records),
+        mean=merged.mean,
+        std=merged.std,
+        labelled=merged.count,
+    )
+    temporary = root / f"{_TEMPORARY}{INDEX_FILE}-{os.getpid()}"
+    _write_json(temporary, index.to_json())
+    os.replace(temporary, root / INDEX_FILE)
+    _sync_folder(root)
+    return index
+
+
+def open_features(root: Path) -> FeatureSet:
+    """Open and verify all shards below `root`; `InputMissing` if any is not as its index says."""
+    try:
+        index = FeatureIndex.from_json(_read_json(root / INDEX_FILE))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ShardDamaged(f"{root / INDEX_FILE} is not a feature index: {error!r}") from error
+    images = []
+    for image_id, digest in index.images:
+        if not image_id or Path(image_id).name != image_id:
+            raise ShardDamaged(f"{root / INDEX_FILE} names an impossible image {image_id!r}")
+        path = root / image_id / SHARD_FILE
+        if not path.is_file() or file_sha256(path) != digest:
+            raise ShardDamaged(f"{path} is missing or not the one {INDEX_FILE} lists")
+        split = _read_record(root / image_id).split
+        verify_shard(root, image_id, split=split, plan=index.plan, dtype=index.dtype)
+        images.append(_open_image(root / image_id, image_id, split, index.plan))
+    return FeatureSet(
+        plan=index.plan,
+        dtype=index.dtype,
+        classes=index.classes,
+        mean=index.mean,
+        std=index.std,
+        images=tuple(images),
+    )
+
+
+def class_counts(labels: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+    """Labelled pixels per class."""
+    counts = np.bincount(labels.reshape(-1), minlength=UNLABELLED + 1)[:classes]
+    return tuple(int(one) for one in counts)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, streamed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _open_image(folder: Path, image_id: str, split: str, plan: FeaturePlan) -> ImageFeatures:
+    side = plan.resolution
+    labels = _open_array(folder / f"{LABELS}.npy", (side, side))
+    picture = _open_array(folder / f"{PICTURE}.npy", (side, side, 3))
+    maps = tuple(
+        _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
+        for one in plan.maps
+    )
+    return ImageFeatures(image_id, split, maps, labels, picture)
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ShardDamaged(f"{path} cannot be opened: {error}") from error
+    if array.shape != shape:
+        raise ShardDamaged(f"{path} has shape {array.shape}, planned {shape}")
+    return array
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> ShardFile:
+    with path.open("wb") as stream:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return ShardFile(path.name, path.stat().st_size, file_sha256(path))
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, allow_nan=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ShardDamaged(f"{path} is larger than {MAX_JSON_BYTES} bytes")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ShardDamaged(f"{path} cannot be read: {error}; extract the features") from error
+    except ValueError as error:
+        raise ShardDamaged(f"{path} is not JSON: {error}") from error
+
+
+def _read_record(folder: Path) -> ShardRecord:
+    try:
+        return ShardRecord.from_json(_read_json(folder / SHARD_FILE))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ShardDamaged(f"{folder / SHARD_FILE} is not a shard record: {error!r}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
