@@ -1,0 +1,99 @@
+"""The id of a candidate inside its PNG: a text chunk that survives renaming the file.
+
+Works on the chunks alone, so the picture's pixels and palette are never touched.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from hdgan.core.errors import RequestError
+
+KEYWORD = "hdgan-candidate"
+CANDIDATE_ID = re.compile(r"[0-9a-f]{16,64}")
+"""What a candidate id looks like: lower-case hexadecimal digits."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_CHUNKS = 100_000
+_MAX_TEXT = 1024
+
+
+def _chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(offset, type, payload) of each chunk. Raises ValueError where the file is broken."""
+    if data[:8] != _SIGNATURE:
+        raise ValueError("is not a PNG file")
+    offset = 8
+    for _ in range(_MAX_CHUNKS):
+        if offset + 12 > len(data):
+            raise ValueError("is a truncated PNG file")
+        (length,) = struct.unpack_from(">I", data, offset)
+        kind = data[offset + 4 : offset + 8]
+        end = offset + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("is a truncated PNG file")
+        payload = data[offset + 8 : end]
+        if struct.unpack_from(">I", data, end)[0] != zlib.crc32(kind + payload):
+            raise ValueError("is a damaged PNG file (checksum)")
+        yield offset, kind, payload
+        if kind == b"IEND":
+            return
+        offset = end + 4
+    raise ValueError("is a PNG file with far too many chunks")
+
+
+def _text_of(kind: bytes, payload: bytes) -> str | None:
+    """The text of our keyword in a tEXt or (uncompressed) iTXt chunk, else None."""
+    keyword, separator, rest = payload[: _MAX_TEXT + 128].partition(b"\0")
+    if not separator or keyword != KEYWORD.encode("ascii"):
+        return None
+    if kind == b"iTXt":
+        # compression flag, method, language\0, translated keyword\0, text
+        if rest[:1] != b"\0":
+            return None
+        parts = rest[2:].split(b"\0", 2)
+        rest = parts[2] if len(parts) == 3 else b""
+    return rest[:_MAX_TEXT].decode("latin-1").strip()
+
+
+def read_candidate_id(data: bytes) -> str | None:
+    """The candidate id in a PNG's text chunk, None if there is none.
+
+    Raises RequestError (without a file name: the caller knows it) for a broken PNG or an id that
+    cannot be one.
+    """
+    try:
+        for _, kind, payload in _chunks(data):
+            if kind not in (b"tEXt", b"iTXt"):
+                continue
+            text = _text_of(kind, payload)
+            if text is None:
+                continue
+            if not CANDIDATE_ID.fullmatch(text):
+                raise ValueError(f"names the candidate {text[:80]!r}, which is no candidate id")
+            return text
+    except ValueError as error:
+        raise RequestError(f"{error}: export it again") from None
+    return None
+
+
+def with_candidate_id(data: bytes, candidate: str) -> bytes:
+    """The same PNG with `candidate` as its id; an id it had before is replaced."""
+    if not CANDIDATE_ID.fullmatch(candidate):
+        raise RequestError(f"{candidate!r} is no candidate id: lower-case hexadecimal is expected")
+    payload = KEYWORD.encode("ascii") + b"\0" + candidate.encode("ascii")
+    chunk = struct.pack(">I", len(payload)) + b"tEXt" + payload
+    chunk += struct.pack(">I", zlib.crc32(b"tEXt" + payload))
+    result = bytearray(_SIGNATURE)
+    try:
+        for offset, kind, body in _chunks(data):
+            if kind in (b"tEXt", b"iTXt") and _text_of(kind, body) is not None:
+                continue
+            result += data[offset : offset + 12 + len(body)]
+            if kind == b"IHDR":  # Early in the file, and legal there for both chunk types.
+                result += chunk
+    except ValueError as error:
+        raise RequestError(f"{error}: export it again") from None
+    return bytes(result)
