@@ -121,7 +121,8 @@ class RunSpec(Section):
         if self.annotations.total > self.candidates.count:
             raise ValueError(
                 f"annotations ask for {self.annotations.total} labelled images (train + val"
-                f" + test), but candidates.count is {self.candidates.count}: ask for fewer, or make more"
+                f" + test), but candidates.count is {self.candidates.count}: ask for fewer, or"
+                " make more"
             )
         for stage, token in self.rerun.items():
             if not 1 <= len(token) <= 64:

@@ -254,8 +254,8 @@ class GanTrainerConfig(Section):
     """Images the discriminator's minibatch standard deviation compares. 4 as in StyleGAN2."""
 
     mirror: bool = False
-    """Show every tile also mirrored left to right, at random: twice the data, since a slide has no left
-    or right. Off by default as in StyleGAN2-ADA; turn it on for small sets."""
+    """Show every tile also mirrored left to right, at random: twice the data, since a slide has no
+    left or right. Off by default as in StyleGAN2-ADA; turn it on for small sets."""
 
     augment: Literal["noaug", "ada", "fixed"] = "ada"
     """Discriminator augmentation: `ada` adapts its probability to over-fitting (Karras et al.

@@ -1,0 +1,106 @@
+"""Versions of the annotations of one candidates artifact.
+
+`annotations/<candidates content digest>/<seq>.json` points to an artifact of stage `annotations`.
+Pointers are created, never changed, with numbers that follow each other from 1: the highest is the
+current one, and finding it needs no listing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.canonical import canonical_json
+from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.store import Store
+
+STAGE = "annotations"
+MAX_VERSIONS = 999_999
+
+
+class Pointer(BaseModel):
+    """What a version's file says."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+    seq: Annotated[int, Field(ge=1, le=MAX_VERSIONS)]
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    content_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def current(store: Store, candidates_digest: str) -> Artifact | None:
+    """The newest annotations of these candidates, or None. InputMissing if they were deleted."""
+    seq = latest_version(store, candidates_digest)
+    return version(store, candidates_digest, seq) if seq else None
+
+
+def version(store: Store, candidates_digest: str, seq: int) -> Artifact:
+    """The annotations of version `seq` (from 1)."""
+    pointer = _read(store, candidates_digest, seq)
+    artifact = open_artifact(store, STAGE, pointer.key)
+    if artifact is None or artifact.content_digest != pointer.content_digest:
+        raise InputMissing(
+            f"{store.url(_place(candidates_digest, seq))} points to artifacts/{STAGE}/{pointer.key},"
+            " which is not there or is another one: restore it, or import the annotations again"
+        )
+    return artifact
+
+
+def latest_version(store: Store, candidates_digest: str) -> int:
+    """Number of the newest version, 0 if there is none. About 2 log2(n) look-ups."""
+    low, high = 0, 1  # version `low` exists (or is 0); look for a `high` that does not
+    while high <= MAX_VERSIONS and store.head(_place(candidates_digest, high)) is not None:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        exists = (
+            middle <= MAX_VERSIONS and store.head(_place(candidates_digest, middle)) is not None
+        )
+        low, high = (middle, high) if exists else (low, middle)
+    return low
+
+
+def publish(store: Store, candidates_digest: str, artifact: Artifact) -> int:
+    """Make a committed annotations artifact the current version; returns its number.
+
+    Publishing what is current already changes nothing. Two people at once get two numbers.
+    """
+    if artifact.manifest.stage != STAGE:
+        raise RequestError(f"an artifact of stage {artifact.manifest.stage} holds no annotations")
+    seq = latest_version(store, candidates_digest)
+    if seq and _read(store, candidates_digest, seq).key == artifact.manifest.key:
+        return seq
+    while seq < MAX_VERSIONS:
+        seq += 1
+        pointer = Pointer(
+            seq=seq, key=artifact.manifest.key, content_digest=artifact.content_digest
+        )
+        document = canonical_json(pointer.model_dump(mode="json", by_alias=True))
+        created = store.put_if_absent(_place(candidates_digest, seq), document)
+        # Ours also if it was a retry of ours that got there first.
+        if created or _read(store, candidates_digest, seq).key == pointer.key:
+            return seq
+    raise RequestError(f"candidates {candidates_digest} have {MAX_VERSIONS} annotation versions")
+
+
+def _place(candidates_digest: str, seq: int) -> str:
+    if not re.match(r"^[0-9a-f]{64}$", candidates_digest):
+        raise RequestError(f"{candidates_digest!r} is no content digest: it has 64 hex digits")
+    return f"annotations/{candidates_digest}/{seq:06d}.json"
+
+
+def _read(store: Store, candidates_digest: str, seq: int) -> Pointer:
+    place = _place(candidates_digest, seq)
+    try:
+        return Pointer.model_validate_json(store.get(place))
+    except ValidationError as error:
+        raise InputMissing(
+            f"{store.url(place)} is damaged: it should point to annotations. Delete it and import"
+            " them again"
+        ) from error

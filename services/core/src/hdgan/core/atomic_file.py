@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all: written under a temporary name in the same folder, synced,
+then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from hdgan.core.errors import NoSpace, StoreError
+
+TEMPORARY = ".hdgan-tmp-"
+"""Names that begin with this are unfinished: nobody lists, reads or adopts them."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh temporary name in the folder of `path`, so that a rename never crosses disks."""
+    return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+
+
+def explain_os_error(error: OSError, action: str, path: Path | str) -> StoreError:
+    """The StoreError (or NoSpace) for an OS error: what failed, where, what to do."""
+    if error.errno in FULL:
+        return NoSpace(
+            f"cannot {action} {path}: {error.strerror}. Free some space or use another disk, then"
+            " run the same command again: finished work is kept"
+        )
+    reason = error.strerror or type(error).__name__
+    advice = {
+        errno.EACCES: "give this user the permission, or use another folder",
+        errno.EPERM: "give this user the permission, or use another folder",
+        errno.EROFS: "the file system is mounted read-only: use another folder",
+        errno.ENOTDIR: "a part of this path is a file, not a folder: use another folder",
+        errno.EISDIR: "this is a folder where a file should be: use another folder",
+        errno.ENOENT: "a folder of this path does not exist",
+        errno.ENAMETOOLONG: "use a folder with a shorter path",
+        errno.EIO: "the disk reports an error: check its health",
+    }.get(error.errno or 0, "check the disk and the path")
+    return StoreError(f"cannot {action} {path}: {reason}; {advice}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; the rename itself is atomic all the same.
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends without an exception.
+
+    Folders are made as needed. OS errors become StoreError, a full disk NoSpace.
+    """
+    temporary = temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise explain_os_error(error, "write", path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,175 @@
+"""The store on a file system: a key is a path under the root."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hdgan.core.atomic_file import (
+    TEMPORARY,
+    explain_os_error,
+    sha256_file,
+    sync_folder,
+    temporary_beside,
+    writing,
+)
+from hdgan.core.errors import KeyMissing, StoreError
+from hdgan.core.store import PROBE_PREFIX, ObjectInfo, check_key
+
+_CHUNK = 1 << 20
+_NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+)
+
+
+class FileStore:
+    """A `Store` in a folder; the folder is made at the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def uri(self) -> str:
+        return self.root.as_uri()
+
+    def url(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except OSError as error:
+            raise self._reading(error, key) from error
+
+    def get_to(self, key: str, path: Path) -> None:
+        try:
+            source = self._path(key).open("rb")
+        except OSError as error:
+            raise self._reading(error, key) from error
+        with source, writing(path) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+
+    def sha256(self, key: str) -> str:
+        try:
+            return sha256_file(self._path(key))
+        except OSError as error:
+            raise self._reading(error, key) from error
+
+    def put(self, key: str, data: bytes) -> None:
+        with writing(self._path(key)) as file:
+            file.write(data)
+
+    def put_from(self, key: str, path: Path) -> None:
+        target = self._path(key)
+        try:
+            source = path.open("rb")
+        except OSError as error:
+            raise explain_os_error(error, "read", path) from error
+        with source, writing(target) as file:
+            shutil.copyfileobj(source, file, _CHUNK)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        if path.exists():
+            return False
+        temporary = temporary_beside(path)
+        try:
+            with writing(temporary) as file:
+                file.write(data)
+            try:
+                # A link never replaces: exactly one of two writers gets it, with content complete.
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+            sync_folder(path.parent)
+            return True
+        except OSError as error:
+            raise explain_os_error(error, "write", path) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise explain_os_error(error, "read", path) from error
+        if not path.is_file():
+            return None
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return ObjectInfo(status.st_size, f"{status.st_size:x}-{status.st_mtime_ns:x}", modified)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder, _, start = prefix.rpartition("/")
+        if folder:
+            check_key(folder)
+        yield from self._walk(folder, start)
+
+    def _walk(self, folder: str, start: str) -> Iterator[str]:
+        """Keys below `folder` whose first name begins with `start`, in order of the full key."""
+        path = self.root / folder if folder else self.root
+        try:
+            with os.scandir(path) as scan:
+                entries = [(entry.name, entry.is_dir()) for entry in scan]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise explain_os_error(error, "list", path) from error
+        for name, is_folder in sorted(entries, key=lambda e: e[0] + "/" * e[1]):
+            hidden = name.startswith(TEMPORARY) or (not folder and name == PROBE_PREFIX)
+            if hidden or not name.startswith(start):
+                continue
+            key = f"{folder}/{name}" if folder else name
+            if is_folder:
+                yield from self._walk(key, "")
+            else:
+                yield key
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise explain_os_error(error, "delete", path) from error
+
+    def probe(self) -> None:
+        key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
+        data = uuid.uuid4().bytes
+        try:
+            self.put(key, data)
+            if self.get(key) != data:
+                raise StoreError(
+                    f"store {self.uri}: what was written reads back as something else; check"
+                    " the disk or use another folder"
+                )
+        except StoreError as error:
+            raise type(error)(f"store {self.uri} cannot be used: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                self._path(key).unlink(missing_ok=True)
+                self._path(PROBE_PREFIX).rmdir()
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _reading(self, error: OSError, key: str) -> StoreError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            return KeyMissing(f"{self.url(key)}: there is no such object")
+        return explain_os_error(error, "read", self._path(key))
