@@ -1,13 +1,15 @@
 """The pixel-classifier ensemble: small MLPs on a pixel's vector, all members evaluated together.
 
-Each member is (Linear, ReLU, BatchNorm, Dropout) per hidden layer and a last Linear, as in the paper.
-Members' parameters are stacked in the first dimension, so one batched product serves all of them.
-`PixelEnsemble` is what trains; `fold` turns it into `FoldedEnsemble`, what serves: standardisation
-is folded into the first layer, BatchNorm into the layer after it, the prior correction into the last.
+Each member is (Linear, ReLU, BatchNorm, Dropout) per hidden layer and a last Linear, as in the
+paper. Members' parameters are stacked in the first dimension, so one batched product serves all of
+them. `PixelEnsemble` is what trains; `fold` turns it into `FoldedEnsemble`, what serves:
+standardisation is folded into the first layer, BatchNorm into the layer after it, the prior
+correction into the last.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from hdgan.nets.pyramid import DTYPES, FeaturePlan
 ENSEMBLE_FORMAT = 1
 WEIGHTS_FILE = "ensemble.safetensors"
 SPEC_FILE = "ensemble.json"
+INIT_STREAM = 1  # first word of the seed sequence; other uses of a seed have other first words
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.1
 # A channel that varies by less than float32 can tell from its mean carries rounding noise only.
@@ -148,7 +151,7 @@ class PixelEnsemble(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         streams = [member_generator(seed, member) for member in range(members)]
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             bound = fan_in**-0.5
             drawn = [
                 torch.rand(fan_in + 1, fan_out, generator=stream).mul_(2 * bound).sub_(bound)
@@ -183,8 +186,8 @@ class PixelEnsemble(nn.Module):
     ) -> torch.Tensor:
         """Uncorrected logits [M, B, K] in training mode (batch statistics, dropout).
 
-        Each member has its own rows. Dropout masks come from `dropout_stream` alone, so that a resumed
-        run draws the same ones. Updates the running statistics.
+        Each member has its own rows. Dropout masks come from `dropout_stream` alone, so that a
+        resumed run draws the same ones. Updates the running statistics.
         """
         x = standardised_MBC
         keep = 1.0 - self.spec.dropout
@@ -223,7 +226,7 @@ class PixelEnsemble(nn.Module):
 
 def member_generator(seed: int, member: int) -> torch.Generator:
     """The CPU random stream that initialises one member; independent of how many there are."""
-    state = int(np.random.SeedSequence([seed, member]).generate_state(1, np.uint64)[0])
+    state = int(np.random.SeedSequence([INIT_STREAM, seed, member]).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state >> 1)
 
 
@@ -231,9 +234,9 @@ def member_generator(seed: int, member: int) -> torch.Generator:
 class FoldedEnsemble:
     """The ensemble as it serves: plain Linear and ReLU on raw features.
 
-    `first` is one [C_m, M * H] matrix per map of the plan (they sum, which is why a map's share can be
-    computed at its native resolution and upsampled afterwards), `first_bias` [M * H]. `later` holds
-    (weight [M, in, out], bias [M, out]). float32.
+    `first` is one [C_m, M * H] matrix per map of the plan (they sum, which is why a map's share
+    can be computed at its native resolution and upsampled afterwards), `first_bias` [M * H].
+    `later` holds (weight [M, in, out], bias [M, out]). float32.
     """
 
     spec: EnsembleSpec
@@ -337,11 +340,13 @@ def prior_correction(
 ) -> npt.NDArray[np.float64]:
     """log(labelled prior) - log(training prior) per class, float64 [K].
 
-    `labelled`: pixels per class in the training labels; `drawn`: probability with which training draws
-    each class. Both must be positive for every class.
+    `labelled`: pixels per class in the training labels; `drawn`: probability with which training
+    draws each class. Both must be positive for every class.
     """
     counts = np.asarray(labelled, dtype=np.float64)
     training = np.asarray(drawn, dtype=np.float64)
     if (counts <= 0).any() or (training <= 0).any():
         raise InternalError("a class without training pixels has no prior to correct to")
-    return np.log(counts / counts.sum()) - np.log(training / training.sum())
+    labelled_prior, training_prior = counts / counts.sum(), training / training.sum()
+    correction: npt.NDArray[np.float64] = np.log(labelled_prior) - np.log(training_prior)
+    return correction

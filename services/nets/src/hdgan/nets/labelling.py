@@ -1,8 +1,8 @@
 """Dense labelling: from native feature maps to class mask and uncertainty, in bounded memory.
 
-The first linear layer commutes with bilinear upsampling, so each map's share of it is computed at the
-map's own resolution; only the hidden pre-activations are upsampled and summed. Work goes in bands of
-rows, so that memory does not grow with the picture beyond its native maps and its results.
+The first linear layer commutes with bilinear upsampling, so each map's share of it is computed at
+the map's own resolution; only the hidden pre-activations are upsampled and summed. Work goes in
+bands of rows, so that memory does not grow with the picture beyond its native maps and its results.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ BAND_BYTES = 64 * 2**20  # hidden pre-activations of one band of rows
 class DensePrediction:
     """A labelled picture without the picture.
 
-    `mask` uint8 [H, W] class indices; `uncertainty` float32 [H, W] in [0, 1], Jensen-Shannon divergence
-    between members; `entropy` float32 [H, W] in [0, 1], entropy of the mean over ln classes;
-    `probabilities` float32 [K, H, W], mean over members, if asked for.
+    `mask` uint8 [H, W] class indices; `uncertainty` float32 [H, W] in [0, 1], Jensen-Shannon
+    divergence between members; `entropy` float32 [H, W] in [0, 1], entropy of the mean over ln
+    classes; `probabilities` float32 [K, H, W], mean over members, if asked for.
     """
 
     mask: npt.NDArray[np.uint8]
@@ -66,14 +66,15 @@ class LabelledImage:
 
 def entropy(probabilities: torch.Tensor, dim: int) -> torch.Tensor:
     """-sum p ln p in nats along `dim`; 0 ln 0 = 0."""
-    return torch.special.entr(probabilities).sum(dim=dim)
+    terms: torch.Tensor = torch.special.entr(probabilities)
+    return terms.sum(dim=dim)
 
 
 def disagreement(probabilities_MNK: torch.Tensor) -> torch.Tensor:
     """Normalised Jensen-Shannon divergence between members, float32 [N] in [0, 1].
 
-    H(mean p) - mean H(p) over min(ln members, ln classes), of *probabilities* [M, N, K]: 0 where all
-    members agree, 1 where they are certain of as different classes as can be. One member: 0.
+    H(mean p) - mean H(p) over min(ln members, ln classes), of *probabilities* [M, N, K]: 0 where
+    all members agree, 1 where they are certain of as different classes as can be. One member: 0.
     """
     members, _, classes = probabilities_MNK.shape
     bound = min(math.log(members), math.log(classes))
@@ -85,7 +86,7 @@ def disagreement(probabilities_MNK: torch.Tensor) -> torch.Tensor:
 
 
 def band_rows(resolution: int, width: int, budget: int = BAND_BYTES) -> int:
-    """Output rows per band so that [rows, resolution, width] float32 stays within `budget` bytes."""
+    """Output rows per band: [rows, resolution, width] float32 stays within `budget` bytes."""
     return max(1, min(resolution, budget // (4 * resolution * width)))
 
 
@@ -99,8 +100,8 @@ def label_dense(
 ) -> DensePrediction:
     """Label every pixel of a picture from its native maps [h, w, C_m], in the plan's order.
 
-    Maps are used as given: round them to the shard dtype first, so that training and serving see the
-    same numbers (`render` and the shards do).
+    Maps are used as given: round them to the shard dtype first, so that training and serving see
+    the same numbers (`render` and the shards do).
     """
     plan = folded.spec.plan
     shapes = [tuple(one.shape) for one in maps]
@@ -189,13 +190,13 @@ class Labeller:
     ) -> LabelledImage:
         """Label one picture; `ws` float32 [num_ws, w_dim] or [1, num_ws, w_dim].
 
-        Picture and features come from the same forward pass and noise, features rounded to the dtype
-        the ensemble was trained on.
+        Picture and features come from the same forward pass and noise, features rounded to the
+        dtype the ensemble was trained on.
         """
         rendered = render(generator, ws, noise, self.spec.plan, self.spec.dtype)
         dense = label_dense(self._folded, rendered.maps, probabilities=probabilities)
         return LabelledImage(
-            image=rendered.image_HWC,
+            image=rendered.image,
             mask=dense.mask,
             uncertainty=dense.uncertainty,
             image_uncertainty=dense.image_uncertainty,

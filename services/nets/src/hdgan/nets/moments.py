@@ -1,4 +1,4 @@
-"""Mean and standard deviation per channel in float64, mergeable in any grouping (Chan et al. 1979)."""
+"""Mean and standard deviation per channel in float64, mergeable (Chan et al. 1979)."""
 
 from __future__ import annotations
 

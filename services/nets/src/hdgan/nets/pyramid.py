@@ -1,9 +1,10 @@
 """The feature pyramid: which convolution outputs make a pixel's vector, and how they are sampled.
 
-A pixel's vector is the bilinear sample (`align_corners=False`) of every planned map *directly* at the
-pixel's centre, coarse to fine. It equals `torch.nn.functional.interpolate(map, size=output,
-mode="bilinear", align_corners=False)` gathered at the pixel, without the upsampled tensor ever existing.
-Native maps are channels-last, [h, w, C], so a sample touches four contiguous runs of memory per map.
+A pixel's vector is the bilinear sample (`align_corners=False`) of every planned map *directly* at
+the pixel's centre, coarse to fine. It equals `torch.nn.functional.interpolate(map, size=output,
+mode="bilinear", align_corners=False)` gathered at the pixel, without the upsampled tensor ever
+existing. Native maps are channels-last, [h, w, C], so a sample touches four contiguous runs of
+memory per map.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ class FeaturePlan:
 def feature_plan(arch: Architecture, blocks: int) -> FeaturePlan:
     """The outputs of every convolution in the last `blocks` synthesis blocks, coarse to fine.
 
-    The 4 x 4 block has one convolution, every other block two. Raises `RequestError` if the generator
-    has fewer blocks than asked for: using fewer silently would change what the classifier sees.
+    The 4 x 4 block has one convolution, every other block two. Raises `RequestError` if the
+    generator has fewer blocks than asked for: using fewer silently would change what the
+    classifier sees.
     """
     available = list(arch.block_resolutions)
     if not 1 <= blocks <= len(available):
@@ -155,8 +157,8 @@ def tensor_to_stored(tensor: torch.Tensor) -> npt.NDArray[Any]:
 def sample_rows(maps: Sequence[NativeMap], rows: torch.Tensor, resolution: int) -> torch.Tensor:
     """Vectors of the picture's pixels: bilinear samples of every map at the pixel centres.
 
-    `maps` native [h, w, C_m], coarse to fine; `rows` int64 [N], flat pixel indices (y * resolution +
-    x) of the square picture. Returns float32 [N, sum of C_m].
+    `maps` native [h, w, C_m], coarse to fine; `rows` int64 [N], flat pixel indices (y * resolution
+    + x) of the square picture. Returns float32 [N, sum of C_m].
     """
     y, x = rows // resolution, rows % resolution
     parts = []
@@ -180,11 +182,11 @@ def sample_rows(maps: Sequence[NativeMap], rows: torch.Tensor, resolution: int) 
 class Rendered:
     """A picture and its native maps, from one forward pass.
 
-    `image_HWC` uint8 [H, W, 3] on the CPU; `maps` [h, w, C] in the shard dtype on the generator's
+    `image` uint8 [H, W, 3] on the CPU; `maps` [h, w, C] in the shard dtype on the generator's
     device, in the plan's order.
     """
 
-    image_HWC: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     maps: tuple[torch.Tensor, ...]
 
 
@@ -249,4 +251,3 @@ def render(
     image = generator.synthesis(ws_1WD, noise=noise, on_feature=collector)
     picture: npt.NDArray[np.uint8] = np.ascontiguousarray(to_uint8(image)[0].cpu().numpy())
     return Rendered(picture, collector.maps())
-

@@ -3,7 +3,7 @@
     <root>/<id>/b64.conv0.npy   [h, w, C] per map (bfloat16 as its uint16 view)
     <root>/<id>/labels.npy      uint8 [H, W], 255 = unlabelled
     <root>/<id>/picture.npy     uint8 [H, W, 3], from the same forward pass
-    <root>/<id>/shard.json      what the folder holds: sizes, SHA-256, moments of its labelled pixels
+    <root>/<id>/shard.json      sizes, SHA-256, moments of the labelled pixels
     <root>/index.json           plan, dtype, images, statistics; written last
 
 A folder appears whole by one rename, so a restart keeps what is there and makes only the rest.
@@ -150,8 +150,8 @@ class FeatureIndex:
 class ImageFeatures:
     """One picture ready to sample: maps [h, w, C] coarse to fine, labels, pixels.
 
-    `labels` uint8 [H, W], 255 = unlabelled; `picture` uint8 [H, W, 3]. Arrays from disk are read-only
-    memory maps.
+    `labels` uint8 [H, W], 255 = unlabelled; `picture` uint8 [H, W, 3]. Arrays from disk are
+    read-only memory maps.
     """
 
     id: str
@@ -235,7 +235,7 @@ def write_shard(
 def verify_shard(
     root: Path, image_id: str, *, split: str, plan: FeaturePlan, dtype: str
 ) -> ShardRecord:
-    """The record of a shard whose every file has the size and SHA-256 it should; else `ShardDamaged`."""
+    """The record of a shard whose every file verifies by size and SHA-256; else `ShardDamaged`."""
     folder = root / image_id
     record = _read_record(folder)
     if (record.id, record.split, record.plan, record.dtype) != (image_id, split, plan, dtype):
