@@ -1,9 +1,10 @@
 """A stand-in for the expert, so that the demo runs where there is none. This is NOT a pathologist.
 
-It labels exported candidate images of H&E skin by a fixed rule about stain, written down below, into
-whitespace, dermis (eosin-rich) and epidermis (haematoxylin-rich, keratin counted to it), and writes the
-masks a person would hand to ``hdgan annotations import``. What a classifier learns from these masks is
-this rule, not pathology. Nothing here is random: the same picture always gives the same mask.
+It labels exported candidate images of H&E skin by a fixed rule about stain, written down below,
+into whitespace, dermis (eosin-rich) and epidermis (haematoxylin-rich, keratin counted to it), and
+writes the masks a person would hand to ``hdgan annotations import``. What a classifier learns from
+these masks is this rule, not pathology. Nothing here is random: the same picture always gives the
+same mask.
 
     python examples/standin_annotator.py EXPORT_DIR MASK_DIR
 """
@@ -30,7 +31,8 @@ LabelArray = npt.NDArray[np.uint8]
 WHITESPACE, DERMIS, EPIDERMIS = 0, 1, 2
 CLASS_ORDER = ("whitespace", "dermis", "epidermis")
 
-# Absorption of haematoxylin and eosin in red, green and blue: Ruifrok & Johnston 2001, normalised in use.
+# Absorption of haematoxylin and eosin in red, green and blue: Ruifrok & Johnston 2001, normalised
+# in use.
 HAEMATOXYLIN = (0.65, 0.704, 0.286)
 EOSIN = (0.072, 0.990, 0.105)
 
@@ -44,8 +46,8 @@ WHITESPACE_SIGMA = 1.0
 # A dermal nucleus is 3 to 5 px wide; this spreads it over several times its own area, so that
 # scattered nuclei fall below the threshold and the packed ones of the epidermis do not.
 STAIN_SIGMA = 3.0
-# One dark nucleus (3 and more) must not outweigh the cytoplasm around it: capped near the haematoxylin
-# of ordinary epidermis.
+# One dark nucleus (3 and more) must not outweigh the cytoplasm around it: capped near the
+# haematoxylin of ordinary epidermis.
 HAEMATOXYLIN_CAP = 1.4
 # Smoothed and capped, dermis lies at 0.4 to 0.7 and epidermis at 0.9 to 1.4.
 EPIDERMIS_HAEMATOXYLIN = 0.82
@@ -65,7 +67,7 @@ MIN_ISLAND_AREA = 48
 # Taking an island away can strand another; nested more deeply than this does not happen in 64 px.
 MAX_ISLAND_PASSES = 4
 
-# Larger pictures than this are not demo tiles, and the plain Python flood fill would be slow on them.
+# Larger pictures are not demo tiles, and the plain Python flood fill would be slow on them.
 MAX_SIDE = 1024
 
 
@@ -110,8 +112,10 @@ def _blur_within(plane: FloatArray, inside: npt.NDArray[np.bool_], sigma: float)
 
 
 def _vote(labels: LabelArray, sigma: float) -> LabelArray:
-    """Each pixel takes the class with the largest Gaussian weight around it (ties: lower class)."""
-    votes = [gaussian_blur((labels == k).astype(np.float64), sigma) for k in range(len(CLASS_ORDER))]
+    """Each pixel takes the class with most Gaussian weight around it (ties: lower class)."""
+    votes = [
+        gaussian_blur((labels == k).astype(np.float64), sigma) for k in range(len(CLASS_ORDER))
+    ]
     return np.argmax(np.stack(votes), axis=0).astype(np.uint8)
 
 
@@ -160,7 +164,7 @@ def remove_islands(labels: LabelArray, min_area: int) -> LabelArray:
 
 
 def label_stains(rgb: npt.NDArray[np.uint8]) -> LabelArray:
-    """The stand-in's label map (uint8 [H, W], values of CLASS_ORDER) of an H&E picture [H, W, 3]."""
+    """Label map (uint8 [H, W], positions in CLASS_ORDER) of an H&E picture (uint8 [H, W, 3])."""
     density = optical_density(rgb)
     haematoxylin, eosin = stain_concentrations(density)
     tissue = gaussian_blur(density.mean(axis=2), WHITESPACE_SIGMA) >= WHITESPACE_DENSITY
