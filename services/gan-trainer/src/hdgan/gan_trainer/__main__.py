@@ -1,0 +1,4 @@
+from hdgan.core.stage import main
+from hdgan.gan_trainer.stage import GAN_TRAINER
+
+main(GAN_TRAINER)

@@ -1,0 +1,4 @@
+from hdgan.core.stage import main
+from hdgan.synthesizer.stage import CANDIDATES, DATASET
+
+main(CANDIDATES, DATASET)

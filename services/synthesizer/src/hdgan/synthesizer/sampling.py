@@ -1,0 +1,59 @@
+"""Sample i of a stream: the w and the noise that make it, each a pure function of (seed, i)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hdgan.nets.generator import Generator, Noise
+from hdgan.nets.latents import Stream, candidate_id, draw_noise, draw_z
+
+NoiseMode = Literal["constant", "perSample"]
+
+# A shard's draws are numbered from shard * SHARD_SPAN: shards never share a sample, and a shard's
+# content does not depend on how many draws another one needed.
+SHARD_SPAN = 1 << 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One latent, ready for synthesis: ws float32 [1, num_ws, latent_dim]."""
+
+    id: str
+    index: int
+    ws: Tensor
+    noise: Noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Draws the samples of one stream for one generator.
+
+    Attributes:
+        generator_digest: content digest of the generator's artifact; part of every id.
+        psi: truncation toward w_avg, 0 to 1.
+    """
+
+    generator: Generator
+    generator_digest: str
+    stream: Stream
+    seed: int
+    psi: float
+    noise: NoiseMode
+
+    @torch.no_grad()
+    def sample(self, index: int) -> Sample:
+        """Sample `index`, mapped on its own so that no batch can change its bits."""
+        device = next(self.generator.parameters()).device
+        z = draw_z(self.seed, self.stream, index, self.generator.arch.latent_dim)
+        ws = self.generator.mapping(torch.from_numpy(z)[None].to(device), self.psi)
+        noise: Noise = "constant"
+        if self.noise == "perSample":
+            shapes = self.generator.synthesis.noise_shapes()
+            drawn = draw_noise(self.seed, self.stream, index, shapes)
+            noise = [torch.from_numpy(one).to(device) for one in drawn]
+        name = candidate_id(self.generator_digest, self.stream, self.seed, index)
+        return Sample(name, index, ws.contiguous(), noise)
