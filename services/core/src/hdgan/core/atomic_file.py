@@ -58,10 +58,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def writing(path: Path, meant: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends without an exception.
 
-    Folders are made as needed. OS errors become StoreError, a full disk NoSpace.
+    Folders are made as needed. OS errors become StoreError, a full disk NoSpace; they name `meant`
+    where that, not `path`, is what a person would look for.
     """
     temporary = temporary_beside(path)
     try:
@@ -73,7 +74,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise explain_os_error(error, "write", path) from error
+        raise explain_os_error(error, "write", meant or path) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

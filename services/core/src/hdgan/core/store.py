@@ -102,7 +102,8 @@ def check_key(key: str) -> str:
                 reason = "one of its parts is longer than 255 bytes"
     if reason is not None:
         raise StoreError(
-            f"{key[:100]!r} is not a valid key: {reason}. Use names separated by /, such as a/b.json"
+            f"{key[:100]!r} is not a valid key: {reason}. Use names separated by /, such as"
+            " a/b.json"
         )
     return key
 
@@ -129,7 +130,7 @@ def open_store(uri: str) -> Store:
     if parts.scheme == "s3":
         from hdgan.core.store_s3 import S3Store  # boto3 takes half a second: only who needs it
 
-        return S3Store(parts.netloc, unquote(parts.path).strip("/"))
+        return S3Store(parts.netloc, parts.path.strip("/"))  # raw: S3 URIs have no escapes
     raise StoreError(f"{uri}: unknown kind of store; use file:///path or s3://bucket/prefix")
 
 

@@ -80,7 +80,7 @@ class FileStore:
             return False
         temporary = temporary_beside(path)
         try:
-            with writing(temporary) as file:
+            with writing(temporary, path) as file:
                 file.write(data)
             try:
                 # A link never replaces: exactly one of two writers gets it, with content complete.

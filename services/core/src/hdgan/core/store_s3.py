@@ -21,6 +21,7 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto_errors
 from botocore.config import Config
+from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
 
 from hdgan.core.atomic_file import explain_os_error, writing
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError
@@ -29,7 +30,12 @@ from hdgan.core.store import PROBE_PREFIX, ObjectInfo, check_key
 _CHUNK = 1 << 20
 _READ_ATTEMPTS = 4
 _CONFLICT_ATTEMPTS = 8
-_ERRORS = (boto_errors.BotoCoreError, boto_errors.ClientError, Boto3Error)
+_ERRORS = (
+    boto_errors.BotoCoreError,
+    boto_errors.ClientError,
+    Boto3Error,
+    RetriesExceededError,
+)
 # The connection broke while a body was read: boto3's own retries end when the headers are in.
 _BROKEN_BODY = (
     boto_errors.IncompleteReadError,
@@ -293,7 +299,11 @@ class S3Store:
         if isinstance(error, boto_errors.ProfileNotFound):
             return StoreError(f"{what}: the profile in AWS_PROFILE does not exist; correct it")
         if isinstance(
-            error, boto_errors.HTTPClientError | boto_errors.ConnectionError | Boto3Error
+            error,
+            boto_errors.HTTPClientError
+            | boto_errors.ConnectionError
+            | Boto3Error
+            | RetriesExceededError,
         ):
             return StoreError(
                 f"{what}: no usable answer {where} ({type(error).__name__}); check"
