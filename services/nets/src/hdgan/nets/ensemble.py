@@ -223,6 +223,35 @@ class PixelEnsemble(nn.Module):
         logits = torch.baddbmm(self.biases[-1][:, None], x, self.weights[-1])
         return logits + self.get_buffer("correction")
 
+    def dump(self) -> dict[str, bytes]:
+        """The ensemble as files: `ensemble.safetensors` and `ensemble.json`."""
+        tensors = {
+            name: value.detach().to("cpu").contiguous() for name, value in self.state_dict().items()
+        }
+        text = json.dumps(self.spec.to_json(), indent=1, allow_nan=False) + "\n"
+        return {WEIGHTS_FILE: safetensors.torch.save(tensors), SPEC_FILE: text.encode()}
+
+    @classmethod
+    def load(cls, read: Callable[[str], bytes]) -> PixelEnsemble:
+        """Load what `dump` wrote, in evaluation mode on the CPU.
+
+        `read` gives a file's bytes by name, e.g. `Artifact.read`. Raises `DataError` if the files
+        do not fit together.
+        """
+        try:
+            value = json.loads(read(SPEC_FILE))
+        except ValueError as error:
+            raise DataError(f"{SPEC_FILE} is not JSON: {error}") from error
+        ensemble = cls(EnsembleSpec.from_json(value))
+        try:
+            tensors = safetensors.torch.load(read(WEIGHTS_FILE))
+            ensemble.load_state_dict(tensors, strict=True)
+        except (safetensors.SafetensorError, RuntimeError) as error:
+            raise DataError(f"{WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
+        if not all(bool(torch.isfinite(one).all()) for one in tensors.values()):
+            raise DataError(f"{WEIGHTS_FILE} holds values that are not finite")
+        return ensemble.eval()
+
 
 def member_generator(seed: int, member: int) -> torch.Generator:
     """The CPU random stream that initialises one member; independent of how many there are."""
@@ -304,35 +333,6 @@ def fold(ensemble: PixelEnsemble) -> FoldedEnsemble:
             for weight, bias in zip(weights[1:], biases[1:], strict=True)
         ),
     )
-
-
-def dump_ensemble(ensemble: PixelEnsemble) -> dict[str, bytes]:
-    """The ensemble as files: `ensemble.safetensors` and `ensemble.json`."""
-    tensors = {
-        name: value.detach().to("cpu").contiguous() for name, value in ensemble.state_dict().items()
-    }
-    text = json.dumps(ensemble.spec.to_json(), indent=1, allow_nan=False) + "\n"
-    return {WEIGHTS_FILE: safetensors.torch.save(tensors), SPEC_FILE: text.encode()}
-
-
-def load_ensemble(read: Callable[[str], bytes]) -> PixelEnsemble:
-    """Load what `dump_ensemble` wrote, in evaluation mode on the CPU.
-
-    `read` gives a file's bytes by name. Raises `DataError` if the files do not fit together.
-    """
-    try:
-        value = json.loads(read(SPEC_FILE))
-    except ValueError as error:
-        raise DataError(f"{SPEC_FILE} is not JSON: {error}") from error
-    ensemble = PixelEnsemble(EnsembleSpec.from_json(value))
-    try:
-        tensors = safetensors.torch.load(read(WEIGHTS_FILE))
-        ensemble.load_state_dict(tensors, strict=True)
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise DataError(f"{WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
-    if not all(bool(torch.isfinite(one).all()) for one in tensors.values()):
-        raise DataError(f"{WEIGHTS_FILE} holds values that are not finite")
-    return ensemble.eval()
 
 
 def prior_correction(

@@ -177,6 +177,20 @@ class FeatureSet:
         return tuple(one for one in self.images if one.split == name)
 
 
+def features_root(scratch: Path, extractor_key: str) -> Path:
+    """Folder of the shards of one extraction."""
+    return scratch / "features" / extractor_key
+
+
+def remove_unfinished(root: Path) -> None:
+    """Delete what a killed extraction left half-written; one extraction per folder at a time."""
+    for path in root.glob(f"{_TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def shard_bytes(plan: FeaturePlan, dtype: str) -> int:
     """Bytes one picture takes on scratch: maps, labels, picture, and headers generously."""
     pixels = plan.resolution**2
