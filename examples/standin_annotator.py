@@ -116,7 +116,8 @@ def _vote(labels: LabelArray, sigma: float) -> LabelArray:
     votes = [
         gaussian_blur((labels == k).astype(np.float64), sigma) for k in range(len(CLASS_ORDER))
     ]
-    return np.argmax(np.stack(votes), axis=0).astype(np.uint8)
+    winner: LabelArray = np.argmax(np.stack(votes), axis=0).astype(np.uint8)
+    return winner
 
 
 def _islands(labels: LabelArray) -> npt.NDArray[np.int64]:

@@ -1,0 +1,76 @@
+"""The candidates of a run as the desk sees them: ids, pictures, and which are to be labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hdgan.core.artifact import Artifact
+from hdgan.core.errors import InputMissing
+from hdgan.core.run import AnnotationsConfig
+from hdgan.desk.pictures import Rgb, open_rgb
+from hdgan.desk.splits import SPLITS, Split, SplitCounts, assign_splits
+
+
+def read_json(artifact: Artifact, name: str) -> Any:
+    """A JSON file of an artifact. InputMissing when it is not JSON: the artifact is damaged."""
+    try:
+        return json.loads(artifact.read(name))
+    except ValueError as error:
+        raise InputMissing(f"{artifact.uri(name)}: is not JSON: {error}") from None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Read side of a `candidates` artifact."""
+
+    artifact: Artifact
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """candidates.json."""
+        document = read_json(self.artifact, "candidates.json")
+        if not isinstance(document, dict) or "images" not in document:
+            raise InputMissing(f"{self.artifact.uri('candidates.json')}: lists no images")
+        return document
+
+    @property
+    def generator(self) -> str:
+        """Content digest of the generator that made them."""
+        return str(self.document["generator"])
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids in the order they were drawn."""
+        return [str(image["id"]) for image in self.document["images"]]
+
+    def png(self, identity: str) -> bytes:
+        """The stored picture of a candidate."""
+        return self.artifact.read(f"images/{identity}.png")
+
+    def rgb(self, identity: str) -> Rgb:
+        """The picture of a candidate, uint8 [H, W, 3]."""
+        return open_rgb(self.png(identity), f"candidate {identity}")
+
+    def assign(
+        self, config: AnnotationsConfig, published: Mapping[str, Split] | None = None
+    ) -> dict[str, Split]:
+        """The images to label and their splits."""
+        counts = SplitCounts(train=config.train, val=config.val, test=config.test)
+        return assign_splits(self.ids, counts, self.artifact.content_digest, published)
+
+
+def published_splits(annotations: Artifact | None) -> dict[str, Split]:
+    """The splits that annotations published so far have fixed; empty without any."""
+    if annotations is None:
+        return {}
+    images = read_json(annotations, "annotations.json")["images"]
+    splits: dict[str, Split] = {}
+    for image in images:
+        for split in SPLITS:
+            if image["split"] == split:
+                splits[str(image["id"])] = split
+    return splits

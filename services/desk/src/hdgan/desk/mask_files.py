@@ -1,0 +1,140 @@
+"""PNG masks as people's tools write them, turned into class indices or refused with the reason.
+
+Accepted: 8-bit (or smaller) indexed PNGs, whose palette decides when it shows the class colours;
+RGB and RGBA PNGs in exactly the class colours; 8-bit grey PNGs whose values are class indices.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hdgan.core.masks import UNLABELLED
+from hdgan.core.run import ClassConfig
+
+MAX_BYTES = 128 << 20
+_SHOWN = 4
+
+Mask = npt.NDArray[np.uint8]
+
+
+class MaskError(Exception):
+    """The file is no usable mask; the message says why and what to do."""
+
+
+def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: int) -> Mask:
+    """Class indices uint8 [H, W] of a PNG mask, 255 where unlabelled. Raises MaskError."""
+    if len(data) > MAX_BYTES:
+        raise MaskError(f"has {len(data)} bytes, at most {MAX_BYTES} are read")
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            # Checked before anything is decoded, so a huge or hostile file costs nothing.
+            if picture.size != (width, height):
+                raise MaskError(
+                    f"is {picture.width} x {picture.height} px, but its candidate is {width} x "
+                    f"{height} px: label at the exported size, do not resize"
+                )
+            picture.load()
+            return _interpret(picture, classes)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MaskError(f"cannot be read as a PNG ({error}): save it again") from None
+
+
+def _interpret(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
+    if picture.mode == "P":
+        return _indexed(picture, classes)
+    if picture.mode == "L":
+        return _indices(np.array(picture, dtype=np.uint8), classes)
+    if picture.mode in ("RGB", "RGBA"):
+        return _coloured(picture, classes)
+    raise MaskError(f"is a PNG of kind {picture.mode}: save it as 8-bit indexed, 8-bit grey or RGB")
+
+
+def _indexed(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
+    """By palette colour if all colours in use are class colours, by index if it is a grey ramp.
+
+    Editors reorder palettes when they save; the colours a person saw are what was meant.
+    """
+    indices = np.array(picture, dtype=np.uint8)
+    flat = picture.getpalette("RGB") or []
+    palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
+    used = [int(value) for value in np.flatnonzero(np.bincount(indices.ravel(), minlength=256))]
+    by_colour = _colour_table(classes)
+    table = np.full(256, UNLABELLED, dtype=np.uint8)
+    strange = []
+    for value in used:
+        colour = palette[value] if value < len(palette) else None
+        if colour is not None and colour in by_colour:
+            table[value] = by_colour[colour]
+        elif value != UNLABELLED:  # 255 is unlabelled in any colour.
+            strange.append((value, colour))
+    if not strange:
+        return table[indices]
+    if all(colour is None or colour == (value, value, value) for value, colour in strange):
+        return _indices(indices, classes)
+    shown = ", ".join(
+        f"{value} (no colour)" if colour is None else f"{value} ({_hex(colour)})"
+        for value, colour in strange[:_SHOWN]
+    )
+    raise MaskError(
+        f"uses palette entries that are no class colour: {shown}; classes are {_legend(classes)}"
+    )
+
+
+def _indices(indices: Mask, classes: Sequence[ClassConfig]) -> Mask:
+    counts = np.bincount(indices.ravel(), minlength=256)
+    strange = [v for v in np.flatnonzero(counts).tolist() if len(classes) <= v != UNLABELLED]
+    if strange:
+        shown = ", ".join(f"{v} ({counts[v]} px)" for v in strange[:_SHOWN])
+        raise MaskError(
+            f"has values that are no class: {shown}; allowed are 0 to {len(classes) - 1} "
+            f"({_legend(classes)}) and {UNLABELLED} for unlabelled"
+        )
+    return indices
+
+
+def _coloured(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
+    pixels = np.array(picture, dtype=np.uint8)
+    rgb = pixels[..., :3].astype(np.int64)
+    packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+    clear = np.zeros(packed.shape, dtype=bool)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3]
+        if not np.isin(alpha, (0, 255)).all():
+            raise MaskError("is partly transparent: save it without soft edges (anti-aliasing)")
+        clear = alpha == 0
+    mask = np.full(packed.shape, UNLABELLED, dtype=np.uint8)
+    known = clear.copy()
+    for (red, green, blue), value in _colour_table(classes).items():
+        here = (packed == ((red << 16) | (green << 8) | blue)) & ~clear
+        mask[here] = value
+        known |= here
+    if not known.all():
+        colours, counts = np.unique(packed[~known], return_counts=True)
+        most = np.argsort(-counts, kind="stable")[:_SHOWN]
+        shown = ", ".join(f"#{int(colours[i]):06x} ({counts[i]} px)" for i in most)
+        y, x = np.argwhere(~known)[0]
+        raise MaskError(
+            f"has {len(colours)} colours that are no class, first at x={x}, y={y}: {shown}; "
+            f"classes are {_legend(classes)}. Turn anti-aliasing and colour profiles off"
+        )
+    return mask
+
+
+def _colour_table(classes: Sequence[ClassConfig]) -> dict[tuple[int, int, int], int]:
+    """Colour to class index; black is unlabelled unless a class is black."""
+    table = {(0, 0, 0): UNLABELLED}
+    table.update({entry.rgb: index for index, entry in enumerate(classes)})
+    return table
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
+
+
+def _legend(classes: Sequence[ClassConfig]) -> str:
+    return ", ".join(f"{n} {c.name} {c.color}" for n, c in enumerate(classes))
