@@ -47,7 +47,8 @@ def version(store: Store, candidates_digest: str, seq: int) -> Artifact:
     if artifact is None or artifact.content_digest != pointer.content_digest:
         raise InputMissing(
             f"{store.url(_place(candidates_digest, seq))} points to"
-            f" artifacts/{STAGE}/{pointer.key}, which is not there or is another one: restore it, or import the annotations again"
+            f" artifacts/{STAGE}/{pointer.key}, which is not there or is another one: restore it,"
+            " or import the annotations again"
         )
     return artifact
 
