@@ -102,42 +102,41 @@ def split_report(
     """All scores of a split as JSON; undefined values are null.
 
     Per class and macro: accuracy (recall, as in the paper's Table 1), precision, dice, iou,
-    boundaryF. `leftOut` names the classes that are in neither truth nor prediction.
+    boundaryF. `confusion`: row = labelled, column = predicted. `leftOut` names the classes that are in neither truth nor prediction.
     """
     matrix: scores.Counts = reduce(add, (one.matrix for one in images))
     of_classes = scores.class_scores(matrix)
     boundary = reduce(add, (one.boundary for one in images)).f_score()
     calibration = reduce(add, (one.calibration for one in images))
     intervals = scores.bootstrap_intervals([one.matrix for one in images], seed)
-    per_class = [
-        {
-            "name": name,
-            "labelledPixels": int(matrix[index].sum()),
-            "accuracy": defined(of_classes.recall[index]),
-            "precision": defined(of_classes.precision[index]),
-            "dice": defined(of_classes.dice[index]),
-            "diceInterval95": [defined(one) for one in intervals.dice[index]],
-            "iou": defined(of_classes.iou[index]),
-            "boundaryF": defined(boundary[index]),
-        }
-        for index, name in enumerate(names)
-    ]
+
+    def metric(values: scores.Floats) -> dict[str, Any]:
+        per_class = {name: defined(one) for name, one in zip(names, values, strict=True)}
+        return {"macro": defined(scores.mean_defined(values)), "perClass": per_class}
+
     return {
         "images": len(images),
         "labelledPixels": int(matrix.sum()),
+        "labelledPerClass": dict(zip(names, matrix.sum(axis=1).tolist(), strict=True)),
+        "classes": list(names),
         "confusion": matrix.tolist(),
-        "perClass": per_class,
-        "macro": {
-            "accuracy": defined(of_classes.macro_recall),
-            "precision": defined(of_classes.macro_precision),
-            "dice": defined(of_classes.macro_dice),
-            "diceInterval95": [defined(one) for one in intervals.macro_dice],
-            "iou": defined(of_classes.macro_iou),
-            "boundaryF": defined(scores.mean_defined(boundary)),
+        "accuracy": metric(of_classes.recall),
+        "precision": metric(of_classes.precision),
+        "dice": {
+            **metric(of_classes.dice),
+            "macroInterval95": [defined(one) for one in intervals.macro_dice],
+            "perClassInterval95": {
+                name: [defined(one) for one in interval]
+                for name, interval in zip(names, intervals.dice, strict=True)
+            },
+        },
+        "iou": metric(of_classes.iou),
+        "boundaryF": {
+            **metric(boundary),
+            "tolerance": {"um": tolerance_um, "px": tolerance_px},
         },
         "dice_micro": defined(scores.dice_micro(matrix)),
         "leftOut": [names[index] for index in scores.left_out(matrix)],
-        "boundaryTolerance": {"um": tolerance_um, "px": tolerance_px},
         "ece": defined(calibration.ece()),
         "reliability": reliability(calibration),
         "perImage": [_image_report(one, names) for one in images],

@@ -71,7 +71,7 @@ def segmentations(
 
 def confusion_matrix(report: dict[str, Any]) -> bytes:
     """Rows sum to 1 (truth); pixel counts below the shares."""
-    names = [one["name"] for one in report["perClass"]]
+    names = report["classes"]
     counts = np.asarray(report["confusion"], dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(3.6, 0.9 * len(names) + 1.8)

@@ -67,7 +67,7 @@ def classify(ctx: StageContext) -> None:
         reports[name], images = _score(ctx, sets[name], predict)
         if name == "features":
             evaluated = images
-    macro = {name: report["test"]["macro"]["dice"] for name, report in reports.items()}
+    macro = {name: report["test"]["dice"]["macro"] for name, report in reports.items()}
     ctx.metric(**{f"test_macro_dice_{name}": value for name, value in macro.items()})
     ctx.log("macro Dice on test: " + ", ".join(f"{n} {v:.3f}" for n, v in macro.items()))
 
@@ -83,8 +83,8 @@ def _features(ctx: StageContext, names: list[str]) -> FeatureSet:
     features = open_features(features_root(ctx.scratch, str(ctx.value("featuresKey"))))
     if list(features.classes) != names:
         raise InputMissing(
-            f"the features on scratch were extracted for the classes {', '.join(features.classes)},
-            " f"this run has {', '.join(names)}: extract them again"
+            f"features on scratch were extracted for the classes {', '.join(features.classes)}, "
+            f"this run has {', '.join(names)}: extract them again"
         )
     return features
 
@@ -140,7 +140,7 @@ def _scores_document(
     fitted: list[Fitted],
     reports: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """`scores.json`. `splits` are the ensemble's own scores; `baselines` the same of the others."""
+    """`scores.json`. `val`, `test`: the ensemble's scores; `baselines`: the same of others."""
     total = sum(counts)
     return {
         "format": 1,
@@ -161,7 +161,7 @@ def _scores_document(
                 for one in fitted
             },
         },
-        "splits": reports["features"],
+        **reports["features"],
         "baselines": {
             "majority": {"what": "the most frequent training class", **reports["majority"]},
             "rgb": {"what": "the same ensemble on RGB alone", **reports["rgb"]},
