@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -123,18 +123,15 @@ def examine(
     prefix: str,
     *,
     window_pixels: int = WINDOW_PIXELS,
-    before_read: Callable[[], None] = lambda: None,
 ) -> Iterator[Tile]:
     """Every tile of the grid, good or not, block by block.
 
-    window_pixels: the most pixels that are read at once (one tile is always allowed);
-    before_read: called before each read, may raise to stop.
+    window_pixels: the most pixels that are read at once (one tile is always allowed).
     """
     level = best_level(slide.downsamples, grid.scale)
     downsample = slide.downsamples[level]
     mpp = (grid.mpp[0] + grid.mpp[1]) / 2
     for block in blocks(grid, window_pixels * downsample[0] * downsample[1]):
-        before_read()
         hull = on_level(block.window, downsample).hull()
         window, covered = flatten(
             slide.read(level, hull.x, hull.y, hull.width, hull.height), slide.background
@@ -181,7 +178,7 @@ def resample(
 def flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image.Image | None]:
     """RGB over the background colour, and how much of each pixel was scanned (None: all of it)."""
     alpha = image.getchannel("A")
-    if alpha.getextrema() == (255, 255):
+    if int(np.asarray(alpha).min()) == 255:
         return image.convert("RGB"), None
     flat = Image.new("RGB", image.size, background)
     flat.paste(image, mask=alpha)

@@ -18,9 +18,9 @@ Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 # Optical densities, each some times the noise of glass after the 3 x 3 mean. 0.07 is 15 % of the
-# light absorbed; 0.03 is a difference of 7 % between the most and the least absorbed channel.
+# light absorbed; 0.02 is a difference of 5 % between the most and the least absorbed channel.
 DARK = 0.07
-COLOURED = 0.03
+COLOURED = 0.02
 
 
 def estimate_white(thumbnail_HWC: Bytes, covered_HW: NDArray[np.bool_] | None = None) -> Colour:

@@ -171,15 +171,8 @@ def _fill(
 def _accepted(
     slide: Slide, grid: Grid, view: Overview, ref: SlideRef, config: TilerConfig, report: Report
 ) -> Iterator[Tile]:
-    done = 0
-    for tile in examine(
-        slide,
-        grid,
-        view.white,
-        tile_prefix(ref.name),
-        before_read=lambda: report(done, len(grid)),
-    ):
-        done += 1
+    tiles = examine(slide, grid, view.white, tile_prefix(ref.name))
+    for done, tile in enumerate(tiles, start=1):
         report(done, len(grid))
         if tile.whitespace <= config.max_whitespace:
             yield tile

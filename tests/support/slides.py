@@ -1,0 +1,87 @@
+"""Slides made for tests: in memory, and as real tiled TIFF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+Bytes = NDArray[np.uint8]
+
+GLASS = (244, 242, 243)
+DERMIS = (226, 150, 180)
+PALE_COLLAGEN = (236, 218, 228)
+NUCLEI = (96, 60, 130)
+
+
+class ArraySlide:
+    """A slide whose levels are RGB or RGBA arrays, level 0 first."""
+
+    vendor = "array"
+    objective_power: float | None = None
+    background = (255, 255, 255)
+
+    def __init__(self, *levels: Bytes, mpp: tuple[float, float] | None = (0.5, 0.5)) -> None:
+        self.mpp = mpp
+        self._levels = [Image.fromarray(level).convert("RGBA") for level in levels]
+        self.largest_read = 0
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        return self._levels[0].size
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        return tuple(level.size for level in self._levels)
+
+    @property
+    def downsamples(self) -> tuple[tuple[float, float], ...]:
+        width, height = self.dimensions
+        return tuple((width / w, height / h) for w, h in self.level_dimensions)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+        self.largest_read = max(self.largest_read, width * height)
+        return self._levels[level].crop((x, y, x + width, y + height))
+
+    def __enter__(self) -> ArraySlide:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+def tissue_picture(width: int, height: int, seed: int = 0) -> Bytes:
+    """Glass with a block of noisy dermis over the right two thirds, RGB [height, width, 3]."""
+    random = np.random.default_rng(seed)
+    picture = np.empty((height, width, 3), np.float64)
+    picture[:] = GLASS
+    picture[:, width // 3 :] = DERMIS
+    spots = random.random((height, width)) < 0.1
+    spots[:, : width // 3] = False
+    picture[spots] = NUCLEI
+    return (picture + random.normal(0, 2, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write_tiff(path: Path, picture: Bytes, mpp: float | None = 0.5) -> Path:
+    """A generic tiled TIFF that OpenSlide reads; `mpp` in its resolution tags, or no scale."""
+    scale = {} if mpp is None else {"resolution": (10_000 / mpp,) * 2}
+    tifffile.imwrite(
+        path,
+        picture,
+        photometric="rgb",
+        tile=(128, 128),
+        compression="zlib",
+        resolutionunit="CENTIMETER" if mpp is not None else "NONE",
+        metadata=None,
+        **scale,
+    )
+    return path
