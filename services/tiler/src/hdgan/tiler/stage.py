@@ -13,6 +13,7 @@ from PIL import Image
 from hdgan.core.errors import DataError, RequestError
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import SlidesConfig, TilerConfig
+from hdgan.core.slides import SlideFile, load_snapshot
 from hdgan.core.stage import Stage, StageContext
 from hdgan.core.tiles import TILE_INDEX_SCHEMA
 from hdgan.tiler.cases import SlideFacts, slide_facts
@@ -30,7 +31,7 @@ from hdgan.tiler.folds import (
 from hdgan.tiler.pictures import contact_sheet, png_bytes
 from hdgan.tiler.progress import Progress
 from hdgan.tiler.slide import SlideError, SlideOpener, open_slide
-from hdgan.tiler.sources import SlideRef, first_of_each, list_slides, parse_snapshot
+from hdgan.tiler.sources import described, name_clashes
 from hdgan.tiler.unit import Unit, find_unit, make_unit, parquet_bytes
 
 
@@ -38,7 +39,7 @@ def run(context: StageContext, opener: SlideOpener = open_slide) -> None:
     """Cut every slide that has not been cut, then write slides.json, index, folds and contact."""
     config: TilerConfig = context.config
     slides = _slides_config(context)
-    refs = _slides(context, slides)
+    refs = load_snapshot(context.store, str(context.value("slides"))).slides
     facts = slide_facts([ref.name for ref in refs], slides)
     check_holdout(config.holdout, [fact.case for fact in facts.values()])
 
@@ -71,13 +72,13 @@ def cut_slides(
     context: StageContext,
     config: TilerConfig,
     slides: SlidesConfig,
-    refs: Sequence[SlideRef],
+    refs: Sequence[SlideFile],
     opener: SlideOpener,
 ) -> tuple[list[Unit], dict[str, str]]:
     """A unit for every good slide, and the reason for every bad one by name."""
     units: list[Unit] = []
     bad: dict[str, str] = {}
-    clashes = first_of_each(refs, {ref.name: tile_prefix(ref.name) for ref in refs})
+    clashes = name_clashes(refs, {ref.name: tile_prefix(ref.name) for ref in refs})
     progress = Progress(len(refs))
     for ref in refs:
         context.check_stop()
@@ -141,15 +142,7 @@ class _Cut:
 
 def _slides_config(context: StageContext) -> SlidesConfig:
     # Through JSON, because strict models take whole numbers for floats only there.
-    return SlidesConfig.model_validate_json(json.dumps(context.value("slides")))
-
-
-def _slides(context: StageContext, config: SlidesConfig) -> list[SlideRef]:
-    """The slides as they were when the run started; as they are now if nobody looked then."""
-    if "slides" in context.request.inputs:
-        snapshot = context.input("slides")
-        return parse_snapshot(snapshot.read("slides.json"), snapshot.uri("slides.json"))
-    return list_slides(config.uri)
+    return SlidesConfig.model_validate_json(json.dumps(context.value("slidesConfig")))
 
 
 def _known_folds(context: StageContext) -> list[FoldRow]:
@@ -200,7 +193,7 @@ def _index_rows(full: Sequence[_Cut], folds: Sequence[FoldRow]) -> list[dict[str
 
 
 def _slides_json(
-    refs: Sequence[SlideRef],
+    refs: Sequence[SlideFile],
     cut: Sequence[_Cut],
     bad: dict[str, str],
     rows: Sequence[dict[str, Any]],
@@ -212,7 +205,7 @@ def _slides_json(
     for ref in refs:
         slide = by_name.get(ref.name)
         if slide is None:
-            entries.append({**ref.as_json(), "status": "setAside", "reason": bad[ref.name]})
+            entries.append({**described(ref), "status": "setAside", "reason": bad[ref.name]})
             continue
         entries.append(
             {

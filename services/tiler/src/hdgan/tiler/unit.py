@@ -19,17 +19,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
+from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import TilerConfig, semantic
+from hdgan.core.slides import SlideFile
 from hdgan.core.store import Store
 from hdgan.core.tar_shards import write_shard
 from hdgan.tiler.cut import Overview, Tile, examine, overview, slide_grid, tile_prefix
 from hdgan.tiler.grid import Grid, Rect
 from hdgan.tiler.pictures import Sampler, marked_thumbnail, png_bytes, sample_sheet
 from hdgan.tiler.slide import Slide, SlideOpener
-from hdgan.tiler.sources import LocalSlide, SlideRef, local_slide
+from hdgan.tiler.sources import LocalSlide, described, identity, local_slide
 
 STAGE = "slide-tiles"
-VERSION = 1
+VERSION = STAGE_VERSIONS[STAGE]
 
 # Fields of the tiler's section that decide on folds, not on tiles.
 FOLD_FIELDS = frozenset({"holdout", "folds"})
@@ -56,7 +58,7 @@ Report = Callable[[int, int], None]
 class Unit:
     """The tiles of one slide, cut now or found."""
 
-    ref: SlideRef
+    ref: SlideFile
     artifact: Artifact
 
     @property
@@ -73,7 +75,7 @@ class Unit:
         return pq.read_table(io.BytesIO(self.artifact.read("index.parquet")))
 
 
-def unit_config(ref: SlideRef, config: TilerConfig, assume_mpp: float | None) -> dict[str, Any]:
+def unit_config(ref: SlideFile, config: TilerConfig, assume_mpp: float | None) -> dict[str, Any]:
     """What decides on a slide's tiles beside its bytes, without neutral values."""
     stride = None if config.stride == config.tile_size else config.stride
     chosen = semantic(config.model_copy(update={"stride": stride}))
@@ -83,15 +85,15 @@ def unit_config(ref: SlideRef, config: TilerConfig, assume_mpp: float | None) ->
     return {**chosen, "name": ref.name}
 
 
-def unit_key(ref: SlideRef, config: TilerConfig, assume_mpp: float | None) -> str:
+def unit_key(ref: SlideFile, config: TilerConfig, assume_mpp: float | None) -> str:
     """Key of a slide's unit artifact."""
     return artifact_key(
-        STAGE, VERSION, unit_config(ref, config, assume_mpp), {"slide": ref.identity}
+        STAGE, VERSION, unit_config(ref, config, assume_mpp), {"slide": identity(ref)}
     )
 
 
 def find_unit(
-    store: Store, ref: SlideRef, config: TilerConfig, assume_mpp: float | None
+    store: Store, ref: SlideFile, config: TilerConfig, assume_mpp: float | None
 ) -> Unit | None:
     """The slide's tiles if they have been cut before."""
     artifact = open_artifact(store, STAGE, unit_key(ref, config, assume_mpp))
@@ -100,7 +102,7 @@ def find_unit(
 
 def make_unit(
     store: Store,
-    ref: SlideRef,
+    ref: SlideFile,
     config: TilerConfig,
     assume_mpp: float | None,
     *,
@@ -121,7 +123,7 @@ def make_unit(
         stage_version=VERSION,
         attempt=attempt,
         config=unit_config(ref, config, assume_mpp),
-        inputs={"slide": ref.identity},
+        inputs={"slide": identity(ref)},
     )
     folder = scratch / key
     # What a killed attempt left is of no use: shards are only whole at their end.
@@ -138,7 +140,7 @@ def make_unit(
 def _fill(
     output: Attempt,
     slide: Slide,
-    ref: SlideRef,
+    ref: SlideFile,
     local: LocalSlide,
     config: TilerConfig,
     assume_mpp: float | None,
@@ -169,7 +171,7 @@ def _fill(
 
 
 def _accepted(
-    slide: Slide, grid: Grid, view: Overview, ref: SlideRef, config: TilerConfig, report: Report
+    slide: Slide, grid: Grid, view: Overview, ref: SlideFile, config: TilerConfig, report: Report
 ) -> Iterator[Tile]:
     tiles = examine(slide, grid, view.white, tile_prefix(ref.name))
     for done, tile in enumerate(tiles, start=1):
@@ -204,14 +206,14 @@ def _facts(
     slide: Slide,
     grid: Grid,
     view: Overview,
-    ref: SlideRef,
+    ref: SlideFile,
     local: LocalSlide,
     accepted: int,
     *,
     assumed: bool,
 ) -> dict[str, Any]:
     return {
-        **ref.as_json(),
+        **described(ref),
         "sha256": local.sha256,
         "vendor": slide.vendor,
         "objectivePower": slide.objective_power,

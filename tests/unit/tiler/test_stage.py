@@ -1,0 +1,278 @@
+"""The stage through its real entry: request in, artifacts and exit code out."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.request import InputRef, StageRequest
+from hdgan.core.slides import save_snapshot, take_snapshot
+from hdgan.core.stage import run_stage
+from hdgan.core.store import Store, open_store
+from hdgan.core.tar_shards import read_shard
+from hdgan.core.tiles import TILE_INDEX_SCHEMA
+from hdgan.tiler.slide import Slide, SlideOpener, open_slide
+from hdgan.tiler.stage import TILER, run
+from hdgan.tiler.unit import STAGE
+from support.slides import tissue_picture, write_tiff
+
+CONFIG: dict[str, Any] = {"tileSize": 64, "mpp": 0.5, "folds": 3}
+BY_CASE = {"casePattern": "^(?P<case>[^_]+)_"}
+
+
+class Tiling:
+    """A folder of slides and a store, and the outcome of the last run over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.slides = folder / "slides"
+        self.slides.mkdir()
+        self._folder = folder
+        self.store: Store = open_store((folder / "store").as_uri())
+        self.events: list[dict[str, Any]] = []
+        self.opened: list[str] = []
+        self._runs = 0
+
+    def add(self, name: str, seed: int = 0, mpp: float | None = 0.5) -> Path:
+        return write_tiff(self.slides / name, tissue_picture(420, 300, seed), mpp)
+
+    def run(
+        self,
+        config: dict[str, Any] | None = None,
+        slides: dict[str, Any] | None = None,
+        inputs: dict[str, InputRef] | None = None,
+        opener: SlideOpener = open_slide,
+    ) -> int:
+        """Run the stage under a new key; returns the exit code."""
+        self._runs += 1
+        self.key = f"{self._runs:064x}"
+        self.opened = []
+        uri = str(self.slides)
+        request = StageRequest(
+            run="test",
+            stage="tiler",
+            service="tiler",
+            config={**CONFIG, **(config or {})},
+            context={
+                "slides": save_snapshot(self.store, take_snapshot(uri)),
+                "slidesConfig": {"uri": uri, **(BY_CASE if slides is None else slides)},
+            },
+            inputs=inputs or {},
+            key=self.key,
+            stage_version=TILER.version,
+            store=self.store.uri,
+            scratch=str(self._folder / "scratch"),
+        )
+        path = self._folder / "request.json"
+        path.write_text(request.model_dump_json(by_alias=True))
+
+        def counting(slide: Path) -> Slide:
+            self.opened.append(slide.name)
+            return opener(slide)
+
+        stage = replace(TILER, run=lambda context: run(context, counting))
+        out = io.StringIO()
+        code = run_stage((stage,), {"HDGAN_REQUEST": str(path)}, out)
+        self.events = [json.loads(line) for line in out.getvalue().splitlines()]
+        return code
+
+    @property
+    def error(self) -> str:
+        assert self.events[-1]["event"] == "error"
+        return str(self.events[-1]["message"])
+
+    @property
+    def artifact(self) -> Artifact:
+        artifact = open_artifact(self.store, "tiler", self.key)
+        assert artifact is not None
+        return artifact
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        table = pq.read_table(io.BytesIO(self.artifact.read("index.parquet")))
+        assert table.schema.equals(TILE_INDEX_SCHEMA)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.artifact.read("slides.json"))
+        return document
+
+    @property
+    def reference(self) -> InputRef:
+        return InputRef(
+            stage="tiler", key=self.key, content_digest=self.artifact.manifest.content_digest
+        )
+
+
+@pytest.fixture
+def tiling(tmp_path: Path) -> Tiling:
+    tiling = Tiling(tmp_path)
+    for number, name in enumerate(["a_1.tif", "a_2.tif", "b_1.tif", "c_1.tif"]):
+        tiling.add(name, seed=number)
+    return tiling
+
+
+def test_tiles_index_and_folds_agree(tiling: Tiling, tmp_path: Path) -> None:
+    assert tiling.run({"shardTiles": 7}) == 0, tiling.events
+    rows = tiling.rows
+    assert Counter(row["slide"] for row in rows).keys() == {
+        "a_1.tif",
+        "a_2.tif",
+        "b_1.tif",
+        "c_1.tif",
+    }
+    folds = {(row["case"], row["fold"]) for row in rows}
+    assert folds == {("a", 0), ("b", 1), ("c", 2)}
+    for row in rows:
+        unit = open_artifact(tiling.store, STAGE, row["unit_key"])
+        assert unit is not None
+        shard = unit.fetch(row["shard"], tmp_path / f"{row['unit_key']}-{row['shard']}")
+        members = dict(read_shard(shard))
+        assert len(members) <= 7
+        png = members[f"{row['tile']}.png"]
+        number = ["a_1.tif", "a_2.tif", "b_1.tif", "c_1.tif"].index(row["slide"])
+        x, y = row["x"], row["y"]
+        expected = tissue_picture(420, 300, number)[y : y + 64, x : x + 64]
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), expected)
+    assert tiling.document["holdout"] == "case"
+    assert sum(tiling.document["tilesPerFold"]) == len(rows)
+    assert {"contact.png", "folds.parquet", "index.parquet", "slides.json"} == set(
+        tiling.artifact.names()
+    )
+    assert Image.open(io.BytesIO(tiling.artifact.read("contact.png"))).width > 0
+
+
+def test_a_new_slide_is_cut_alone_and_changes_nothing_else(tiling: Tiling) -> None:
+    assert tiling.run() == 0
+    before, earlier = tiling.rows, tiling.reference
+    assert len(tiling.opened) == 4
+    tiling.add("0_1.tif", seed=9)  # sorts first
+    assert tiling.run(inputs={"folds": earlier}) == 0
+    assert tiling.opened == ["0_1.tif"]
+    assert [row for row in tiling.rows if row["slide"] != "0_1.tif"] == before
+
+
+def test_fold_settings_and_case_names_do_not_cut_again(tiling: Tiling) -> None:
+    assert tiling.run() == 0
+    assert tiling.run({"folds": 2}, {"assumeSlideIsCase": True}) == 0
+    assert tiling.opened == []
+    assert tiling.run({"maxWhitespace": 0.2}) == 0
+    assert len(tiling.opened) == 4
+
+
+def test_same_slides_give_the_same_bytes(tiling: Tiling, tmp_path: Path) -> None:
+    assert tiling.run() == 0
+    first = tiling.artifact.content_digest
+    tiling.store = open_store((tmp_path / "other").as_uri())
+    tiling.slides = tiling.slides.rename(tmp_path / "moved")
+    assert tiling.run() == 0
+    assert len(tiling.opened) == 4
+    assert tiling.artifact.content_digest == first
+
+
+def test_a_killed_run_resumes_where_it_was(tiling: Tiling, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def dying(path: Path) -> Slide:
+        slide = open_slide(path)
+        if path.name == "b_1.tif":
+
+            def read(*_: int) -> Image.Image:
+                raise Killed
+
+            slide.read = read  # type: ignore[method-assign]
+        return slide
+
+    assert tiling.run(opener=dying) == 70
+    assert not list((tmp_path / "scratch" / "tiler").iterdir())
+    assert tiling.run() == 0
+    assert tiling.opened == ["b_1.tif", "c_1.tif"]
+
+
+def test_bad_slides_are_set_aside_up_to_the_limit(tiling: Tiling) -> None:
+    tiling.add("noscale_1.tif", mpp=None)
+    (tiling.slides / "empty_1.svs").write_bytes(b"")
+    cut = tiling.add("cut_1.tif")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    assert tiling.run(slides={**BY_CASE, "maxBadSlides": 2}) == 65
+    for part in ["3 slides", "noscale_1.tif", "slides.assumeMpp", "empty_1.svs", "cut_1.tif"]:
+        assert part in tiling.error
+    assert tiling.run(slides={**BY_CASE, "maxBadSlides": 3}) == 0
+    status = {slide["name"]: slide["status"] for slide in tiling.document["slides"]}
+    assert Counter(status.values()) == {"tiled": 4, "setAside": 3}
+    reasons = {s["name"]: s["reason"] for s in tiling.document["slides"] if "reason" in s}
+    assert "0 bytes" in reasons["empty_1.svs"]
+    assert {row["slide"] for row in tiling.rows}.isdisjoint(reasons)
+
+
+def test_slides_that_differ_only_in_their_ending_do_not_mix(tiling: Tiling) -> None:
+    write_tiff(tiling.slides / "a_1.tiff", tissue_picture(300, 300))
+    assert tiling.run() == 65
+    assert "a_1.tiff: is named like a_1.tif but for its ending" in tiling.error
+
+
+def test_unknown_case_fails_and_says_what_to_set(tiling: Tiling) -> None:
+    assert tiling.run(slides={}) == 64
+    assert "a_1.tif" in tiling.error
+    assert "slides.assumeSlideIsCase" in tiling.error
+    tiling.add("nocase.tif")
+    assert tiling.run() == 64
+    assert "1 of the slides: nocase.tif" in tiling.error
+    assert "does not match" in tiling.error
+
+
+def test_spatial_is_for_one_case_and_cuts_bands(tmp_path: Path) -> None:
+    tiling = Tiling(tmp_path)
+    write_tiff(tiling.slides / "one.tif", tissue_picture(300, 900))
+    alone = {"assumeSlideIsCase": True}
+    assert tiling.run(slides=alone) == 64
+    assert "set tiler.holdout: spatial" in tiling.error
+    assert tiling.run({"holdout": "spatial", "stride": 20}, alone) == 0
+    rows = tiling.rows
+    sizes = Counter(row["fold"] for row in rows)
+    assert max(sizes.values()) - min(sizes.values()) <= 2 * len({row["x"] for row in rows})
+    limits = [
+        (min(y), max(y)) for y in ([r["y"] for r in rows if r["fold"] == f] for f in range(3))
+    ]
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(limits))
+    assert tiling.document["holdout"] == "spatial"
+    tiling.add("two.tif")
+    assert tiling.run({"holdout": "spatial"}, alone) == 64
+    assert "set tiler.holdout: case" in tiling.error
+
+
+def test_nothing_but_glass_is_an_error_that_says_so(tmp_path: Path) -> None:
+    tiling = Tiling(tmp_path)
+    for name in ("a_1.tif", "b_1.tif"):
+        write_tiff(tiling.slides / name, np.full((300, 300, 3), 243, np.uint8))
+    assert tiling.run() == 65
+    assert "no tile was accepted: 50 tiles of 2 slides" in tiling.error
+
+
+def test_asked_to_stop_it_stops_between_tiles_and_keeps_finished_slides(
+    tiling: Tiling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    def stopping(path: Path) -> Slide:
+        if path.name == "b_1.tif":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return open_slide(path)
+
+    assert tiling.run(opener=stopping) == 75
+    assert tiling.run() == 0
+    assert tiling.opened == ["b_1.tif", "c_1.tif"]
