@@ -1,0 +1,288 @@
+"""The `hdgan` command. Other rooms add subcommands through the entry point group
+`hdgan.commands`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hdgan.core.errors import HdganError
+
+if TYPE_CHECKING:
+    from hdgan.core.local import RunResult
+    from hdgan.core.pipeline import NodeStatus
+    from hdgan.core.run import DatasetRun
+
+# Imports of what only one command needs are inside it: `hdgan run` with nothing left to do, and
+# `hdgan --help`, should answer at once.
+
+COMMANDS = "hdgan.commands"
+
+app = typer.Typer(
+    name="hdgan",
+    help="From unlabelled slides to labelled synthetic histology images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dataset_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML or JSON).")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="HDGAN_STORE",
+        metavar="URI",
+        help="Where artifacts are kept: a folder or s3://bucket/prefix. "
+        "Default: `store` beside the run file.",
+    ),
+]
+ScratchOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scratch",
+        envvar="HDGAN_SCRATCH",
+        metavar="DIR",
+        help="Folder on a fast local disk. Default: `scratch` beside the run file.",
+    ),
+]
+
+
+def store_for(file: Path, store: str | None) -> str:
+    """URI of the store for a run file: the one named, or the folder `store` beside the file."""
+    if store is None:
+        return (file.absolute().parent / "store").as_uri()
+    return store if "://" in store else Path(store).absolute().as_uri()
+
+
+def scratch_for(file: Path, scratch: Path | None) -> Path:
+    """The scratch folder for a run file: the one named, or `scratch` beside the file."""
+    return (scratch or file.parent / "scratch").absolute()
+
+
+@app.command()
+def run(
+    file: RunFile,
+    store: StoreOption = None,
+    scratch: ScratchOption = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to put the finished dataset into."),
+    ] = None,
+) -> None:
+    """Run a pipeline on this machine: everything that is not there yet.
+
+    Ctrl-C stops it; the same command resumes. Exit code 3: waiting for annotations. 4: a gate said
+    no. 64 to 75: a stage failed. 130: stopped.
+    """
+    from hdgan.core.local import run_local
+    from hdgan.core.progress_view import open_view
+    from hdgan.core.run import load_run
+
+    document = load_run(file)
+    store_uri = store_for(file, store)
+    view = open_view(sys.stdout)
+    try:
+        result = run_local(
+            document, store_uri=store_uri, scratch=scratch_for(file, scratch), view=view
+        )
+    finally:
+        view.close()
+    if result.outcome == "Done":
+        _report_dataset(store_uri, result, dataset)
+    elif result.outcome == "AwaitingAnnotation":
+        _report_awaiting(file, store, store_uri, document, result)
+    else:
+        typer.echo(result.message, err=True)
+    raise typer.Exit(result.exit_code)
+
+
+def _report_dataset(store_uri: str, result: RunResult, folder: Path | None) -> None:
+    from hdgan.core.artifact import open_artifact
+    from hdgan.core.errors import InternalError
+    from hdgan.core.store import open_store
+
+    reference = result.artifact("dataset")
+    if reference is None:
+        raise InternalError("the run is done but there is no dataset")
+    if folder is None:
+        typer.echo(f"dataset: {store_uri.rstrip('/')}/artifacts/dataset/{reference.key}")
+        return
+    from hdgan.core.materialise import materialise
+
+    artifact = open_artifact(open_store(store_uri), "dataset", reference.key)
+    if artifact is None:
+        raise InternalError(f"the dataset artifact {reference.key} has gone")
+    done = materialise(artifact, folder)
+    words = [f"{done.written} files written", f"{done.kept} were there already"]
+    if done.removed:
+        words.append(f"{done.removed} of an older dataset removed")
+    typer.echo(f"dataset: {folder} ({', '.join(words)})")
+
+
+def _report_awaiting(
+    file: Path, store: str | None, store_uri: str, document: DatasetRun, result: RunResult
+) -> None:
+    reference = result.artifact("candidates")
+    key = reference.key if reference else "?"
+    suffix = f" --store {store}" if store else ""
+    asked = document.spec.annotations
+    typer.echo(
+        f"Waiting for annotations: {result.message}.\n"
+        f"The candidates: {store_uri.rstrip('/')}/artifacts/candidates/{key}\n"
+        f"Label {asked.train} + {asked.val} + {asked.test} of them (train + val + test), then:\n"
+        f"  hdgan annotations export {file} DIR{suffix}\n"
+        f"  hdgan annotations import {file} DIR{suffix}\n"
+        f"  hdgan run {file}{suffix}"
+    )
+
+
+@app.command()
+def status(
+    file: RunFile,
+    store: StoreOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show where a run stands: what exists in the store, and what the last runner said."""
+    from hdgan.core.observe import observe, pin_external
+    from hdgan.core.pipeline import plan
+    from hdgan.core.run import load_run, resolve
+    from hdgan.core.status_file import read_status
+    from hdgan.core.store import open_store
+
+    document = resolve(load_run(file))
+    place = open_store(store_for(file, store))
+    external = pin_external(place, document, save=False)
+    statuses = plan(document, external, observe(place, document, external))
+    last = read_status(place, document)
+    outcome = outcome_of(statuses, last)
+    if as_json:
+        nodes = [
+            {
+                "name": s.name,
+                "state": s.state,
+                "key": s.key,
+                "contentDigest": s.content_digest,
+                "reason": s.reason,
+            }
+            for s in statuses
+        ]
+        typer.echo(
+            json.dumps(
+                {"run": document.metadata.name, "outcome": outcome, "nodes": nodes, "last": last},
+                indent=1,
+            )
+        )
+        return
+    typer.echo(f"{document.metadata.name}: {outcome}")
+    for s in statuses:
+        key = (s.key or "")[:12]
+        typer.echo(f"  {s.name:<12} {s.state:<9} {key:<12} {s.reason}".rstrip())
+    if last.get("message") and outcome == last.get("outcome"):
+        typer.echo(str(last["message"]))
+
+
+def outcome_of(statuses: list[NodeStatus], last: dict[str, object]) -> str:
+    """The outcome that what exists proves; where it proves none, what the last runner wrote."""
+    states = {s.name: s.state for s in statuses}
+    if states["dataset"] == "done":
+        return "Done"
+    if "awaiting" in states.values():
+        return "AwaitingAnnotation"
+    if states["gate"] == "failed":
+        return "GateFailed"
+    said = last.get("outcome")
+    # These are about what is not there yet; all others are proved above or not true any more.
+    return str(said) if said in ("Running", "Failed", "Interrupted") else "NotStarted"
+
+
+@dataset_app.command("check")
+def dataset_check(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Folder, s3:// prefix, or artifact.")],
+    min_pairs: Annotated[
+        int, typer.Option(min=0, help="Least number of pairs the dataset must hold.")
+    ] = 1,
+) -> None:
+    """Read a whole dataset and verify it: pairs, sizes, masks, palettes, index, digests."""
+    from hdgan.core.dataset import check_dataset
+
+    summary = check_dataset(uri, min_pairs=min_pairs)
+    sizes = ", ".join(f"{width} x {height}" for width, height in summary.sizes)
+    typer.echo(
+        f"{uri}: {summary.pairs} pairs in {summary.shards} shards, {sizes} pixels, all right"
+    )
+    for name, fraction in zip(summary.classes, summary.fractions, strict=True):
+        typer.echo(f"  {name:<20} {100 * fraction:5.1f} % of pixels")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the run file, for editors."""
+    from hdgan.core.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def doctor(
+    store: Annotated[
+        str | None,
+        typer.Option("--store", envvar="HDGAN_STORE", metavar="URI", help="A store to try."),
+    ] = None,
+    scratch: Annotated[
+        Path, typer.Option("--scratch", envvar="HDGAN_SCRATCH", metavar="DIR")
+    ] = Path("."),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at this machine: processors, memory, torch, slides, disks, store. Exit 1 if something
+    necessary is missing."""
+    from hdgan.core import doctor as examination
+
+    findings = examination.examine(scratch, store)
+    if as_json:
+        typer.echo(examination.as_json(findings))
+    else:
+        signs = {"ok": "ok", "warning": "note", "problem": "WRONG"}
+        for finding in findings:
+            typer.echo(f"{signs[finding.level]:<6} {finding.name:<14} {finding.found}")
+            if finding.advice:
+                typer.echo(f"{'':<21} -> {finding.advice}")
+    raise typer.Exit(0 if examination.healthy(findings) else 1)
+
+
+def load_commands(target: typer.Typer) -> None:
+    """Let the installed rooms add their subcommands. A broken room is named and left out."""
+    for point in sorted(entry_points(group=COMMANDS), key=lambda item: item.name):
+        try:
+            point.load()(target)
+        except ImportError as error:
+            typer.echo(f"hdgan: commands of {point.value} are not available: {error}", err=True)
+
+
+def main() -> None:
+    """Entry point of the command: errors we know end it with one message and their exit code."""
+    load_commands(app)
+    try:
+        app()
+    except HdganError as error:
+        typer.echo(f"hdgan: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("hdgan: stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has enough; keep Python from complaining once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""Runs a pipeline on this machine: one stage after another, each as the subprocess a container
+would run, started through the same request."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdgan.core.errors import HdganError, InternalError, RequestError
+from hdgan.core.observe import observe, pin_external
+from hdgan.core.pipeline import (
+    BY_NAME,
+    External,
+    Node,
+    NodeStatus,
+    Observed,
+    plan,
+    stage_request,
+)
+from hdgan.core.process import Ended, StopFlag, run_stage_process
+from hdgan.core.progress_view import View
+from hdgan.core.request import InputRef, StageRequest
+from hdgan.core.run import DatasetRun, resolve
+from hdgan.core.status_file import Outcome, freeze, write_status
+from hdgan.core.store import open_store
+from hdgan.core.work import WorkState
+
+EXIT_AWAITING = 3
+EXIT_GATE = 4
+EXIT_INTERRUPTED = 130
+MAX_STALLED = 3
+"""Stops in a row without progress after which a stage counts as broken."""
+
+EXIT_NAMES = {
+    64: "the request, the configuration or an input is invalid",
+    65: "too much of the data is bad",
+    66: "an input is not there or was changed",
+    70: "a bug",
+    75: "it stopped early",
+}
+ADVICE = {
+    64: "correct what the message names, then run the same command again",
+    65: "look at the data the message names, then run the same command again",
+    66: "restore what is missing, or delete the manifest the message names, then run the same "
+    "command again",
+    70: "run the same command again; if it fails again, report it with the log below",
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, what for, and what exists now."""
+
+    outcome: Outcome
+    exit_code: int
+    message: str
+    observed: Observed
+    statuses: Sequence[NodeStatus]
+
+    def artifact(self, node: str) -> InputRef | None:
+        return self.observed.artifacts.get(node)
+
+
+class _Failure(Exception):
+    """A stage that failed, with the message for the person and the exit code."""
+
+    def __init__(self, stage: str, code: int, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.code = code
+
+
+class _Interrupted(Exception):
+    """The run was told to stop."""
+
+
+class LocalRun:
+    """One run of one pipeline. `execute` goes as far as it can."""
+
+    def __init__(self, run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> None:
+        self._run = resolve(run)
+        self._store_uri = store_uri
+        self._store = open_store(store_uri)
+        self._scratch = scratch.absolute()
+        self._view = view
+        self._stop = StopFlag()
+        self._grace = float(run.spec.resources.grace_seconds)
+        self._digest = ""
+        self._reported: set[str] = set()
+
+    def execute(self) -> RunResult:
+        """Run what is not there yet. HdganError for what is wrong before a stage starts."""
+        with self._stop.listen():
+            # Before anything is read: an unwritable store is the first thing to know.
+            self._store.probe()
+            external = pin_external(self._store, self._run)
+            self._digest = freeze(self._store, self._run, external)
+            observed = observe(self._store, self._run, external)
+            return self._advance(external, observed)
+
+    def _advance(self, external: External, observed: Observed) -> RunResult:
+        while True:
+            statuses = plan(self._run, external, observed)
+            self._report_reused(statuses)
+            node = next_node(statuses)
+            if node is None:
+                return self._end(statuses, observed)
+            try:
+                if self._stop:
+                    raise _Interrupted
+                self._write("Running", statuses, active=node.name)
+                self._run_node(node, external, observed)
+            except _Interrupted:
+                message = "stopped; the same command resumes"
+                self._write("Interrupted", statuses, active=node.name, message=message)
+                return RunResult("Interrupted", EXIT_INTERRUPTED, message, observed, statuses)
+            except _Failure as failure:
+                self._write("Failed", statuses, active=failure.stage, message=str(failure))
+                return RunResult("Failed", failure.code, str(failure), observed, statuses)
+            observed = observe(self._store, self._run, external, observed)
+            made = "classifier" if node.cache else node.name
+            if made not in observed.artifacts:
+                raise InternalError(
+                    f"{made} ended well but its artifact is not in {self._store.uri}"
+                )
+
+    def _end(self, statuses: list[NodeStatus], observed: Observed) -> RunResult:
+        """Nothing is left to run: done, or a gate is shut."""
+        for status in statuses:
+            if status.state == "awaiting":
+                self._write("AwaitingAnnotation", statuses, message=status.reason)
+                return RunResult(
+                    "AwaitingAnnotation", EXIT_AWAITING, status.reason, observed, statuses
+                )
+            if status.state == "failed":
+                self._write("GateFailed", statuses, message=status.reason)
+                return RunResult("GateFailed", EXIT_GATE, status.reason, observed, statuses)
+        self._write("Done", statuses)
+        return RunResult("Done", 0, "", observed, statuses)
+
+    def _run_node(self, node: Node, external: External, observed: Observed) -> None:
+        if not node.cache:
+            self._run_stage(self._request(node, external, observed))
+            return
+        # The cache and the one stage that reads it go together: features that are missing (66) are
+        # made once more, on scratch nothing is promised to stay.
+        classifier = BY_NAME["classifier"]
+        for last in (False, True):
+            self._run_stage(self._request(node, external, observed))
+            try:
+                self._run_stage(self._request(classifier, external, observed))
+                return
+            except _Failure as failure:
+                if failure.code != 66 or last:
+                    raise
+                self._view.say("the features on scratch are incomplete: extracting them again")
+
+    def _request(self, node: Node, external: External, observed: Observed) -> StageRequest:
+        return stage_request(
+            node,
+            self._run,
+            external,
+            observed,
+            store=self._store_uri,
+            scratch=str(self._scratch),
+        )
+
+    def _run_stage(self, request: StageRequest) -> None:
+        """Until it is done. A stage that stops early starts again while it gets further."""
+        stage = request.stage
+        self._reported.add(stage)
+        stalled, step = 0, self._saved_step(request)
+        started = time.monotonic()
+        self._view.started(stage)
+        while True:
+            if self._stop:
+                raise _Interrupted
+            ended = run_stage_process(
+                request,
+                grace=self._grace,
+                stop=self._stop,
+                on_event=lambda event: self._view.event(stage, event),
+                on_stopping=lambda: self._view.say(
+                    f"stopping: {stage} saves its state, at most {self._grace:g} s (Ctrl-C again "
+                    "ends it at once)"
+                ),
+            )
+            if ended.code == 0:
+                self._view.finished(stage, time.monotonic() - started)
+                return
+            if ended.stopped and (ended.code == 75 or ended.code < 0):
+                raise _Interrupted
+            if ended.code != 75:
+                raise _Failure(stage, exit_code(ended.code), failure_message(stage, ended))
+            before, step = step, self._saved_step(request)
+            stalled = 0 if step > before else stalled + 1
+            if stalled >= MAX_STALLED:
+                raise _Failure(
+                    stage,
+                    70,
+                    failure_message(stage, ended)
+                    + f"\nIt stopped {MAX_STALLED} times in a row without getting further.",
+                )
+            self._view.say(f"{stage}: stopped early, started again from its saved state")
+
+    def _saved_step(self, request: StageRequest) -> int:
+        """How far the saved work of a stage is; -1 if nothing is saved."""
+        state = WorkState(self._store, request.stage, request.key, "runner").latest()
+        return -1 if state is None else state.step
+
+    def _report_reused(self, statuses: list[NodeStatus]) -> None:
+        for status in statuses:
+            if status.name in BY_NAME and status.state == "done":
+                if status.name not in self._reported:
+                    self._view.reused(status.name)
+                self._reported.add(status.name)
+
+    def _write(
+        self,
+        outcome: Outcome,
+        statuses: Sequence[NodeStatus],
+        *,
+        active: str | None = None,
+        message: str = "",
+    ) -> None:
+        try:
+            write_status(
+                self._store,
+                self._run,
+                self._digest,
+                outcome,
+                statuses,
+                active=active,
+                message=message,
+            )
+        except HdganError as error:
+            # A full disk must not hide why the run ended.
+            self._view.say(f"the status could not be written: {error}")
+
+
+def next_node(statuses: Sequence[NodeStatus]) -> Node | None:
+    """The first node that can run now."""
+    return next((BY_NAME[s.name] for s in statuses if s.state == "ready"), None)
+
+
+def exit_code(code: int) -> int:
+    """What `hdgan run` returns for a stage's exit code: unknown codes and signals count as 70."""
+    return code if code in EXIT_NAMES else 70
+
+
+def failure_message(stage: str, ended: Ended) -> str:
+    """What happened, the last log lines, and what to do next."""
+    if ended.code < 0:
+        try:
+            name = signal.Signals(-ended.code).name
+        except ValueError:
+            name = f"signal {-ended.code}"
+        reason = f"it was killed by {name}"
+        if name == "SIGKILL":
+            reason += " (usually: out of memory)"
+        advice = "run the same command again" + (
+            "; use a smaller batch if memory was short" if name == "SIGKILL" else ""
+        )
+    else:
+        reason = f"exit code {ended.code}: {EXIT_NAMES.get(ended.code, 'unknown')}"
+        advice = ADVICE.get(ended.code, ADVICE[70])
+    lines = [f"{stage} failed ({reason})"]
+    if ended.error is not None:
+        lines.append(f"  {ended.error.get('message', '')}")
+    shown = [line for line in ended.tail if line.strip()]
+    if shown:
+        lines += ["its last lines:", *(f"  | {line}" for line in shown)]
+    lines += [f"What to do: {advice}.", "Finished work is kept.", f"Log: {ended.log}"]
+    return "\n".join(lines)
+
+
+def run_local(run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> RunResult:
+    """Run a pipeline on this machine, as far as it goes."""
+    if "://" not in store_uri:
+        store_uri = Path(store_uri).absolute().as_uri()
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"scratch {scratch}: cannot be made: {error.strerror}. Name another with --scratch"
+        ) from error
+    return LocalRun(run, store_uri=store_uri, scratch=scratch, view=view).execute()

@@ -1,0 +1,92 @@
+"""Finds out what a run's store holds: the I/O that `pipeline.plan` decides on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hdgan.core.annotations import current as current_annotations
+from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.errors import InputMissing
+from hdgan.core.initial_networks import networks_digest
+from hdgan.core.pipeline import (
+    ANNOTATIONS,
+    NODES,
+    External,
+    Observed,
+    annotations_lack,
+    known_key,
+)
+from hdgan.core.request import InputRef
+from hdgan.core.run import DatasetRun
+from hdgan.core.slides import save_snapshot, take_snapshot
+from hdgan.core.store import Store
+
+
+def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> External:
+    """Look at slides and initial networks now. `save`: keep the list of slides in the store."""
+    snapshot = take_snapshot(run.spec.slides.uri)
+    init_from = run.spec.gan_trainer.init_from
+    init_digest = None if init_from is None else networks_digest(init_from)
+    key = save_snapshot(store, snapshot) if save else snapshot.key
+    return External(key, snapshot.digest, init_digest)
+
+
+def observe(
+    store: Store, run: DatasetRun, external: External, before: Observed | None = None
+) -> Observed:
+    """What exists of a resolved run. Artifacts never change, so what `before` knows is kept."""
+    found: dict[str, InputRef] = dict(before.artifacts) if before else {}
+    lack = before.annotations_lack if before else None
+    dice = before.macro_dice if before else None
+    for node in NODES:
+        if node.name == "extractor" and ANNOTATIONS not in found and "candidates" in found:
+            lack = _observe_annotations(store, run, found)
+        if node.cache or node.name in found:
+            continue
+        key = known_key(node, run, external, Observed(found))
+        artifact = None if key is None else open_artifact(store, node.name, key)
+        if artifact is None:
+            continue
+        found[node.name] = reference(artifact)
+        if node.name == "classifier":
+            dice = macro_dice(artifact)
+    return Observed(found, lack, dice)
+
+
+def reference(artifact: Artifact) -> InputRef:
+    """How a request names this artifact."""
+    manifest = artifact.manifest
+    return InputRef(stage=manifest.stage, key=manifest.key, content_digest=manifest.content_digest)
+
+
+def _observe_annotations(store: Store, run: DatasetRun, found: dict[str, InputRef]) -> str | None:
+    """Adds complete annotations to `found`; returns what incomplete ones lack."""
+    artifact = current_annotations(store, found["candidates"].content_digest)
+    if artifact is None:
+        return None
+    try:
+        lack = annotations_lack(run, _document(artifact, "annotations.json"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputMissing(
+            f"{artifact.uri('annotations.json')} does not have the form of annotations "
+            f"({error!r}): import them again"
+        ) from error
+    if lack is None:
+        found[ANNOTATIONS] = reference(artifact)
+    return lack
+
+
+def macro_dice(classifier: Artifact) -> float | None:
+    """Macro Dice on the test images; None if no class could be scored."""
+    scores = _document(classifier, "scores.json")
+    for name in ("test", "dice", "macro"):
+        scores = scores.get(name) if isinstance(scores, dict) else None
+    return float(scores) if isinstance(scores, int | float) else None
+
+
+def _document(artifact: Artifact, name: str) -> Any:
+    try:
+        return json.loads(artifact.read(name))
+    except ValueError as error:
+        raise InputMissing(f"{artifact.uri(name)} is not JSON: {error}") from error

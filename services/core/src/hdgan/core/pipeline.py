@@ -1,0 +1,363 @@
+"""The stage graph as values, and pure functions over it: keys, requests, what is ready, what waits.
+
+Nothing here reads a store or a clock. `hdgan.core.observe` finds out what exists, `local` (and, on
+a cluster, the controller) does what `plan` says comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pydantic import JsonValue
+
+from hdgan.core.artifact import artifact_key
+from hdgan.core.canonical import canonical_digest
+from hdgan.core.request import InputRef, StageRequest
+from hdgan.core.run import DatasetRun, RunSpec
+from hdgan.core.sections import Section, semantic
+
+STAGE_VERSIONS: Final[Mapping[str, int]] = {
+    "slide-tiles": 1,
+    "tiler": 1,
+    "gan-trainer": 1,
+    "candidates": 1,
+    "annotations": 1,
+    "extractor": 1,
+    "classifier": 1,
+    "dataset": 1,
+}
+"""One number per stage, raised when the bytes or the meaning of its output change."""
+
+Config = dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class External:
+    """What a run depends on that no stage makes, pinned when the run starts."""
+
+    slides_key: str
+    """Where the snapshot of the slides lies in the store."""
+    slides_digest: str
+    init_digest: str | None = None
+    """Digest of the networks `ganTrainer.initFrom` names; None without it."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage in the graph. `semantic` is what enters its key, `context` what it is told of
+    other sections."""
+
+    name: str
+    service: str
+    inputs: Mapping[str, str]
+    """Name of the input -> node that makes it (or `annotations`)."""
+    section: Callable[[RunSpec], Section]
+    semantic: Callable[[RunSpec], dict[str, Any]]
+    context: Callable[[RunSpec, External], Config]
+    cache: bool = False
+    """Fills a cache on scratch instead of making an artifact; needed only by the next node."""
+
+
+def _classes(spec: RunSpec) -> list[JsonValue]:
+    return [{"name": item.name, "color": item.color} for item in spec.annotations.classes]
+
+
+def _dump(section: Section) -> Config:
+    values: Config = section.model_dump(mode="json", by_alias=True)
+    return values
+
+
+def _trainer_context(spec: RunSpec, external: External) -> Config:
+    context: Config = {"tileSize": spec.tiler.tile_size, "mpp": spec.tiler.mpp}
+    if spec.gan_trainer.init_from is not None:
+        context |= {"initFrom": spec.gan_trainer.init_from, "initDigest": external.init_digest}
+    return context
+
+
+_ANNOTATED: Final = {
+    "generator": "gan-trainer",
+    "candidates": "candidates",
+    "annotations": "annotations",
+}
+
+NODES: Final[tuple[Node, ...]] = (
+    Node(
+        "tiler",
+        "tiler",
+        {},
+        lambda spec: spec.tiler,
+        lambda spec: {"slides": semantic(spec.slides), "tiler": semantic(spec.tiler)},
+        lambda spec, external: {
+            "slides": external.slides_key,
+            "slidesConfig": _dump(spec.slides),
+        },
+    ),
+    Node(
+        "gan-trainer",
+        "gan_trainer",
+        {"tiles": "tiler"},
+        lambda spec: spec.gan_trainer,
+        lambda spec: {"ganTrainer": semantic(spec.gan_trainer)},
+        _trainer_context,
+    ),
+    Node(
+        "candidates",
+        "synthesizer",
+        {"generator": "gan-trainer"},
+        lambda spec: spec.candidates,
+        lambda spec: {"candidates": semantic(spec.candidates)},
+        lambda spec, external: {"mpp": spec.tiler.mpp, "tileSize": spec.tiler.tile_size},
+    ),
+    Node(
+        "extractor",
+        "extractor",
+        _ANNOTATED,
+        lambda spec: spec.extractor,
+        lambda spec: {"extractor": semantic(spec.extractor), "classes": _classes(spec)},
+        lambda spec, external: {"classes": _classes(spec), "mpp": spec.tiler.mpp},
+        cache=True,
+    ),
+    Node(
+        "classifier",
+        "classifier",
+        _ANNOTATED,
+        lambda spec: spec.classifier,
+        lambda spec: {
+            "classifier": semantic(spec.classifier),
+            "extractor": semantic(spec.extractor),
+            "classes": _classes(spec),
+            "mpp": spec.tiler.mpp,
+        },
+        lambda spec, external: {
+            "classes": _classes(spec),
+            "mpp": spec.tiler.mpp,
+            "extractor": _dump(spec.extractor),
+        },
+    ),
+    Node(
+        "dataset",
+        "synthesizer",
+        {"generator": "gan-trainer", "ensemble": "classifier"},
+        lambda spec: spec.synthesizer,
+        lambda spec: {
+            "synthesizer": semantic(spec.synthesizer),
+            "extractor": semantic(spec.extractor),
+            "classes": _classes(spec),
+            "mpp": spec.tiler.mpp,
+        },
+        lambda spec, external: {
+            "classes": _classes(spec),
+            "mpp": spec.tiler.mpp,
+            "blocks": spec.extractor.blocks,
+            "dtype": spec.extractor.dtype,
+            "extractor": _dump(spec.extractor),
+        },
+    ),
+)
+
+BY_NAME: Final[Mapping[str, Node]] = {node.name: node for node in NODES}
+ANNOTATIONS: Final = "annotations"
+GATE: Final = "gate"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What exists: artifacts by node name, and what the two gates look at."""
+
+    artifacts: Mapping[str, InputRef] = field(default_factory=dict)
+    """Also `annotations`, when there are any for these candidates that are complete."""
+    annotations_lack: str | None = None
+    """What is still missing from annotations that exist but are not complete."""
+    macro_dice: float | None = None
+    """Macro Dice on the test images, once the classifier is there."""
+
+
+State = Literal["done", "ready", "waiting", "skipped", "awaiting", "failed"]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """Where one node (or gate) of a run stands.
+
+    done      it exists, or the gate lets through      ready     all it needs exists
+    waiting   for an earlier node                      skipped   a cache nobody needs now
+    awaiting  a person's annotations                   failed    the gate says no
+    """
+
+    name: str
+    state: State
+    key: str | None = None
+    content_digest: str | None = None
+    reason: str = ""
+
+
+def node_inputs(node: Node, observed: Observed) -> dict[str, InputRef] | None:
+    """The input artifacts of a node, or None while one of them does not exist."""
+    found = {name: observed.artifacts.get(source) for name, source in node.inputs.items()}
+    present = {name: ref for name, ref in found.items() if ref is not None}
+    return present if len(present) == len(found) else None
+
+
+def node_key(
+    node: Node, run: DatasetRun, external: External, inputs: Mapping[str, InputRef]
+) -> str:
+    """Key of a node's output. `run` is resolved."""
+    digests = {name: ref.content_digest for name, ref in inputs.items()}
+    if node.name == "tiler":
+        digests["slides"] = external.slides_digest
+    if node.name == "gan-trainer" and external.init_digest is not None:
+        digests["init"] = external.init_digest
+    rerun = {str(name): token for name, token in run.spec.rerun.items()}
+    return artifact_key(
+        node.name,
+        STAGE_VERSIONS[node.name],
+        node.semantic(run.spec),
+        digests,
+        rerun=rerun.get(node.name),
+    )
+
+
+def known_key(node: Node, run: DatasetRun, external: External, observed: Observed) -> str | None:
+    """Key of a node's output, or None while an input is missing."""
+    inputs = node_inputs(node, observed)
+    return None if inputs is None else node_key(node, run, external, inputs)
+
+
+def plan(run: DatasetRun, external: External, observed: Observed) -> list[NodeStatus]:
+    """Where every node and gate stands, in the order they run."""
+    statuses: list[NodeStatus] = []
+    for node in NODES:
+        if node.name == "extractor":
+            statuses.append(_annotations_status(run, observed))
+        if node.name == "dataset":
+            statuses.append(gate_status(run, observed))
+        statuses.append(_node_status(node, run, external, observed, statuses))
+    return statuses
+
+
+def _node_status(
+    node: Node,
+    run: DatasetRun,
+    external: External,
+    observed: Observed,
+    before: list[NodeStatus],
+) -> NodeStatus:
+    key = known_key(node, run, external, observed)
+    if node.cache and "classifier" in observed.artifacts:
+        return NodeStatus(node.name, "skipped", key, reason="the classifier is there already")
+    reference = observed.artifacts.get(node.name)
+    if reference is not None:
+        return NodeStatus(node.name, "done", reference.key, reference.content_digest)
+    if key is None:
+        missing = [s for s in node.inputs.values() if s not in observed.artifacts]
+        return NodeStatus(node.name, "waiting", reason=f"for {', '.join(missing)}")
+    if node.name == "dataset" and before[-1].state != "done":
+        return NodeStatus(node.name, "waiting", key, reason="for the gate")
+    if node.name == "classifier":
+        # Its features are made by the node before it, which runs whenever this one has to.
+        return NodeStatus(node.name, "waiting", key, reason="for extractor")
+    return NodeStatus(node.name, "ready", key)
+
+
+def _annotations_status(run: DatasetRun, observed: Observed) -> NodeStatus:
+    reference = observed.artifacts.get(ANNOTATIONS)
+    if reference is not None:
+        return NodeStatus(ANNOTATIONS, "done", reference.key, reference.content_digest)
+    if "candidates" not in observed.artifacts:
+        return NodeStatus(ANNOTATIONS, "waiting", reason="for candidates")
+    asked = run.spec.annotations
+    return NodeStatus(
+        ANNOTATIONS,
+        "awaiting",
+        reason=observed.annotations_lack
+        or f"{asked.total} candidates are to be labelled: {asked.train} to train, {asked.val} to "
+        f"validate, {asked.test} to test",
+    )
+
+
+def gate_status(run: DatasetRun, observed: Observed) -> NodeStatus:
+    """Whether the classifier is good enough for a dataset to be made with it."""
+    least = run.spec.gates.min_macro_dice
+    if "classifier" not in observed.artifacts:
+        return NodeStatus(GATE, "waiting", reason="for classifier")
+    if least is None:
+        return NodeStatus(GATE, "done", reason="no gate is set")
+    dice = observed.macro_dice
+    if dice is None:
+        return NodeStatus(
+            GATE, "failed", reason=f"no macro Dice could be measured; gates.minMacroDice is {least}"
+        )
+    relation = "reaches" if dice >= least else "is below"
+    reason = f"macro Dice {dice:.4f} on the test images {relation} gates.minMacroDice {least}"
+    return NodeStatus(GATE, "done" if dice >= least else "failed", reason=reason)
+
+
+def annotations_lack(run: DatasetRun, document: Mapping[str, Any]) -> str | None:
+    """Why annotations (the content of annotations.json) are not what the run asks for, or None."""
+    asked = run.spec.annotations
+    classes = [(item.get("name"), str(item.get("color")).lower()) for item in document["classes"]]
+    expected = [(item.name, item.color.lower()) for item in asked.classes]
+    if classes != expected:
+        return (
+            f"the annotations were made with the classes {_spelled(classes)}, the run says "
+            f"{_spelled(expected)}: correct annotations.classes, or import them again"
+        )
+    counts: dict[str, int] = {"train": 0, "val": 0, "test": 0}
+    for image in document["images"]:
+        counts[image["split"]] = counts.get(image["split"], 0) + 1
+    wanted = {"train": asked.train, "val": asked.val, "test": asked.test}
+    short = [
+        f"{counts[split]} of {count} for {split}"
+        for split, count in wanted.items()
+        if counts[split] < count
+    ]
+    return f"labelled so far: {', '.join(short)}" if short else None
+
+
+def _spelled(classes: list[tuple[Any, str]]) -> str:
+    return ", ".join(f"{name} {color}" for name, color in classes)
+
+
+def stage_request(
+    node: Node,
+    run: DatasetRun,
+    external: External,
+    observed: Observed,
+    *,
+    store: str,
+    scratch: str,
+) -> StageRequest:
+    """What the node's service is started with. All its inputs exist; `run` is resolved."""
+    inputs = node_inputs(node, observed)
+    if inputs is None:
+        raise ValueError(f"{node.name} is not ready: an input does not exist")
+    context = node.context(run.spec, external)
+    if node.name == "classifier":
+        context["featuresKey"] = node_key(BY_NAME["extractor"], run, external, inputs)
+    return StageRequest(
+        run=run.metadata.name,
+        stage=node.name,
+        service=node.service,
+        config=_dump(node.section(run.spec)),
+        context=context,
+        inputs=inputs,
+        key=node_key(node, run, external, inputs),
+        stage_version=STAGE_VERSIONS[node.name],
+        store=store,
+        scratch=scratch,
+        device=run.spec.resources.device,
+        threads=run.spec.resources.threads,
+    )
+
+
+def frozen_run(run: DatasetRun, external: External) -> tuple[str, dict[str, Any]]:
+    """The resolved run as it is written down when it starts, and its digest."""
+    document: dict[str, Any] = {
+        "run": run.model_dump(mode="json", by_alias=True),
+        "stageVersions": dict(STAGE_VERSIONS),
+        "slides": {"key": external.slides_key, "digest": external.slides_digest},
+        "initDigest": external.init_digest,
+    }
+    return canonical_digest(document), document

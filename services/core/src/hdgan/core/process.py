@@ -1,0 +1,182 @@
+"""One stage as a subprocess: starts it, hands on what it prints, forwards a request to stop."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import IO, Any
+
+from hdgan.core.events import parse_event
+from hdgan.core.request import PART_VARIABLE, REQUEST_VARIABLE, StageRequest
+from hdgan.core.stage import GRACE_VARIABLE
+
+TAIL = 20
+"""Lines kept to be shown when a stage fails."""
+
+KILL_AFTER = 10.0
+"""Seconds beyond its grace after which a stage that does not end is killed."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class StopFlag:
+    """Counts requests to stop (Ctrl-C, SIGTERM) while `listen` is entered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            self.count += 1
+
+        before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stage's process ended. A negative `code` is the signal that killed it."""
+
+    code: int
+    error: dict[str, Any] | None
+    """Its last `error` event."""
+    tail: list[str]
+    """Its last log lines."""
+    log: Path
+    """All of them."""
+    stopped: bool
+    """Whether it had been told to stop."""
+
+
+def run_stage_process(
+    request: StageRequest,
+    *,
+    grace: float,
+    stop: StopFlag,
+    on_event: Callable[[dict[str, Any]], None],
+    on_stopping: Callable[[], None],
+) -> Ended:
+    """Run the request's service until it ends. A second request to stop kills it."""
+    scratch = Path(request.scratch)
+    request_file = scratch / "requests" / request.run / f"{request.stage}.json"
+    log_file = scratch / "logs" / request.run / f"{request.stage}.log"
+    for path in (request_file, log_file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    request_file.write_text(request.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+    with log_file.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"hdgan.{request.service}"],
+            env=_environment(request, request_file, grace),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            # A group of its own: Ctrl-C reaches us, and we tell the stage once.
+            start_new_session=True,
+        )
+        try:
+            return _follow(process, log, log_file, grace, stop, on_event, on_stopping)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+def _environment(request: StageRequest, request_file: Path, grace: float) -> dict[str, str]:
+    environ = {
+        **os.environ,
+        REQUEST_VARIABLE: str(request_file),
+        GRACE_VARIABLE: f"{grace:g}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    environ.pop(PART_VARIABLE, None)
+    if request.threads is not None:
+        environ |= dict.fromkeys(THREAD_VARIABLES, str(request.threads))
+    return environ
+
+
+def _follow(
+    process: subprocess.Popen[str],
+    log: IO[str],
+    log_file: Path,
+    grace: float,
+    stop: StopFlag,
+    on_event: Callable[[dict[str, Any]], None],
+    on_stopping: Callable[[], None],
+) -> Ended:
+    lines: queue.Queue[str | None] = queue.Queue()
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    readers = [Thread(target=_read, args=(stream, lines), daemon=True) for stream in streams]
+    for reader in readers:
+        reader.start()
+    open_streams = len(readers)
+    tail: deque[str] = deque(maxlen=TAIL)
+    error: dict[str, Any] | None = None
+    told: float | None = None
+    forwarded = 0
+    while open_streams:
+        # Also looked at while lines keep coming: a chatty stage must still be stoppable.
+        if stop.count > forwarded:
+            if forwarded == 0:
+                told = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                on_stopping()
+            else:
+                process.kill()
+            forwarded = stop.count
+        if told is not None and time.monotonic() - told > grace + KILL_AFTER:
+            process.kill()
+        if process.poll() is not None and told is not None and lines.empty():
+            break  # something it started may keep the pipes open; nobody waits for that
+        try:
+            line = lines.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if line is None:
+            open_streams -= 1
+            continue
+        log.write(line + "\n")
+        event = parse_event(line)
+        if event is None:
+            tail.append(line)
+            continue
+        if event["event"] == "log":
+            tail.append(str(event.get("message", "")))
+        if event["event"] == "error":
+            error = event
+        on_event(event)
+    return Ended(process.wait(), error, list(tail), log_file, told is not None)
+
+
+def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    try:
+        for line in stream:
+            lines.put(line.rstrip("\n"))
+    except ValueError:
+        pass  # closed under us: nobody wants the rest
+    finally:
+        lines.put(None)

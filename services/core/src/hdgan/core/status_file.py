@@ -1,0 +1,72 @@
+"""What the runner writes down of a run: the frozen run, and a status that others may look at.
+
+`runs/<name>/<digest>.json` never changes; `runs/<name>/status.json` is a note, not the truth: what
+exists is seen from the artifacts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from hdgan.core.canonical import canonical_json
+from hdgan.core.errors import KeyMissing
+from hdgan.core.pipeline import External, NodeStatus, frozen_run
+from hdgan.core.run import DatasetRun
+from hdgan.core.store import Store
+
+Outcome = Literal["Running", "Done", "AwaitingAnnotation", "GateFailed", "Failed", "Interrupted"]
+
+
+def freeze(store: Store, run: DatasetRun, external: External) -> str:
+    """Write the resolved run down, once; returns its digest."""
+    digest, document = frozen_run(run, external)
+    key = f"runs/{run.metadata.name}/{digest}.json"
+    if store.head(key) is None:
+        store.put_if_absent(key, canonical_json(document))
+    return digest
+
+
+def write_status(
+    store: Store,
+    run: DatasetRun,
+    digest: str,
+    outcome: Outcome,
+    statuses: Sequence[NodeStatus],
+    *,
+    active: str | None = None,
+    message: str = "",
+) -> None:
+    """Say where the run stands. `active`: the node at work, or the one that failed."""
+    document = {
+        "run": run.metadata.name,
+        "digest": digest,
+        "outcome": outcome,
+        "active": active,
+        "message": message,
+        "updated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "nodes": [_camel(status) for status in statuses],
+    }
+    store.put(_key(run), json.dumps(document, indent=1).encode())
+
+
+def read_status(store: Store, run: DatasetRun) -> dict[str, Any]:
+    """The last status written; {} if there is none that can be read."""
+    try:
+        found = json.loads(store.get(_key(run)))
+    except (KeyMissing, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _key(run: DatasetRun) -> str:
+    return f"runs/{run.metadata.name}/status.json"
+
+
+def _camel(status: NodeStatus) -> dict[str, Any]:
+    values = asdict(status)
+    values["contentDigest"] = values.pop("content_digest")
+    return values
