@@ -73,15 +73,15 @@ def tissue_picture(width: int, height: int, seed: int = 0) -> Bytes:
 
 def write_tiff(path: Path, picture: Bytes, mpp: float | None = 0.5) -> Path:
     """A generic tiled TIFF that OpenSlide reads; `mpp` in its resolution tags, or no scale."""
-    scale = {} if mpp is None else {"resolution": (10_000 / mpp,) * 2}
+    per_centimetre = None if mpp is None else (10_000 / mpp, 10_000 / mpp)
     tifffile.imwrite(
         path,
         picture,
         photometric="rgb",
         tile=(128, 128),
         compression="zlib",
-        resolutionunit="CENTIMETER" if mpp is not None else "NONE",
+        resolution=per_centimetre,
+        resolutionunit="NONE" if mpp is None else "CENTIMETER",
         metadata=None,
-        **scale,
     )
     return path

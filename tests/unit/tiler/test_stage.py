@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -190,7 +192,7 @@ def test_a_killed_run_resumes_where_it_was(tiling: Tiling, tmp_path: Path) -> No
         slide = open_slide(path)
         if path.name == "b_1.tif":
 
-            def read(*_: int) -> Image.Image:
+            def read(level: int, x: int, y: int, width: int, height: int) -> Image.Image:
                 raise Killed
 
             slide.read = read  # type: ignore[method-assign]
@@ -263,11 +265,8 @@ def test_nothing_but_glass_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 
 def test_asked_to_stop_it_stops_between_tiles_and_keeps_finished_slides(
-    tiling: Tiling, monkeypatch: pytest.MonkeyPatch
+    tiling: Tiling,
 ) -> None:
-    import os
-    import signal
-
     def stopping(path: Path) -> Slide:
         if path.name == "b_1.tif":
             os.kill(os.getpid(), signal.SIGTERM)

@@ -170,7 +170,8 @@ def resample(
     own = window.crop((left, top, left + hull.width, top + hull.height))
     size = (tile_size, tile_size)
     inner = box.shifted(hull.x, hull.y)
-    if own.size == size and inner == (0, 0, *size):
+    whole = (0.0, 0.0, float(tile_size), float(tile_size))
+    if own.size == size and inner == whole:
         return own
     return own.resize(size, Image.Resampling.LANCZOS, box=inner)
 

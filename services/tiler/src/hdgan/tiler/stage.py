@@ -60,8 +60,8 @@ def run(context: StageContext, opener: SlideOpener = open_slide) -> None:
     output.add_bytes("slides.json", _slides_json(refs, cut, bad, rows, config))
     output.add_bytes("contact.png", png_bytes(_contact(full, config)))
     context.log(
-        f"{len(rows)} tiles of {len(full)} slides, holdout: {config.holdout}"
-        + (f", {len(bad)} slides set aside" if bad else "")
+        f"{len(rows)} tiles; slides with tiles: {len(full)}, without: {len(cut) - len(full)}, "
+        f"set aside: {len(bad)}; holdout: {config.holdout}"
     )
 
 
@@ -231,7 +231,7 @@ def _contact(full: Sequence[_Cut], config: TilerConfig) -> Image.Image:
     tiles = sum(len(slide.rows) for slide in full)
     title = (
         f"{tiles} tiles of {config.tile_size} px at {config.mpp:g} um/px, "
-        f"{len(full)} slides, holdout: {config.holdout}"
+        f"slides: {len(full)}, holdout: {config.holdout}"
     )
     sheets = [
         (
