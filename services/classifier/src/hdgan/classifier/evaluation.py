@@ -102,7 +102,8 @@ def split_report(
     """All scores of a split as JSON; undefined values are null.
 
     Per class and macro: accuracy (recall, as in the paper's Table 1), precision, dice, iou,
-    boundaryF. `confusion`: row = labelled, column = predicted. `leftOut` names the classes that are in neither truth nor prediction.
+    boundaryF. `confusion`: row = labelled, column = predicted. `leftOut` names the classes that
+    are in neither truth nor prediction.
     """
     matrix: scores.Counts = reduce(add, (one.matrix for one in images))
     of_classes = scores.class_scores(matrix)

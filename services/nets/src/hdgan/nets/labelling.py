@@ -143,7 +143,8 @@ def _hidden_bands(
         for resolution, members in levels:
             # Maps of one resolution are summed before they are upsampled, once.
             top, bottom, down = axis_taps(resolution, side, rows)
-            start, stop = int(top[0]), int(bottom[-1]) + 1
+            # At the picture's own resolution the second tap has no weight: only its own rows.
+            start, stop = int(top[0]), int((top if resolution == side else bottom)[-1]) + 1
             native: torch.Tensor | None = None
             for index in members:
                 band = _band(maps[index], start, stop, device)

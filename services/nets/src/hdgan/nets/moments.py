@@ -12,7 +12,7 @@ import torch
 
 from hdgan.nets.pyramid import NativeMap, sample_rows
 
-ROWS_PER_CHUNK = 16384  # 16384 x 1000 channels in float64 are 131 MB
+ROWS_PER_CHUNK = 2048  # with 1000 channels 16 MB in float64: small enough for the caches
 
 
 @dataclass(frozen=True)
