@@ -1,4 +1,4 @@
-"""Checks a dataset the way its user would read it: every shard, every pair, every pixel of masks."""
+"""Checks a dataset the way its user reads it: every shard, every pair, every pixel of masks."""
 
 from __future__ import annotations
 

@@ -430,7 +430,7 @@ def _grace(environ: Mapping[str, str]) -> float:
 
 
 class _Signals:
-    """While entered, SIGTERM and SIGINT ask the stage to stop; `grace` seconds later it is ended."""
+    """While entered, SIGTERM and SIGINT ask the stage to stop; after `grace` seconds it ends."""
 
     def __init__(self, stop: Event, emitter: Emitter, grace: float) -> None:
         self._stop = stop

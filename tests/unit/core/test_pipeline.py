@@ -1,0 +1,202 @@
+"""Keys change exactly when they should, and the plan says what comes next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.runs import CLASSES, small_run
+
+from hdgan.core.pipeline import (
+    BY_NAME,
+    NODES,
+    STAGE_VERSIONS,
+    External,
+    NodeStatus,
+    Observed,
+    annotations_lack,
+    known_key,
+    node_key,
+    plan,
+    stage_request,
+)
+from hdgan.core.request import InputRef, parse_request
+
+EXTERNAL = External("work/slides/x.json", "5" * 64)
+ARTIFACTS = ("tiler", "gan-trainer", "candidates", "annotations", "classifier", "dataset")
+
+
+def reference(stage: str, digit: str = "a") -> InputRef:
+    return InputRef(stage=stage, key=digit * 64, content_digest=digit * 64)
+
+
+def observed(*stages: str, **rest: Any) -> Observed:
+    return Observed({stage: reference(stage) for stage in stages}, **rest)
+
+
+def keys(
+    path: str | None = None, value: Any = None, external: External = EXTERNAL
+) -> dict[str, str | None]:
+    """Keys of all nodes while everything exists."""
+    run = small_run(path, value)
+    return {node.name: known_key(node, run, external, observed(*ARTIFACTS)) for node in NODES}
+
+
+def differing(path: str, value: Any) -> set[str]:
+    before, after = keys(), keys(path, value)
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "nodes"),
+    [
+        # What does not change any output
+        ("metadata.name", "other", set()),
+        ("spec.slides.uri", "elsewhere", set()),
+        ("spec.resources.threads", 7, set()),
+        ("spec.resources.device", "auto", set()),
+        ("spec.gates.minMacroDice", 0.9, set()),
+        ("spec.annotations.train", 2, set()),
+        ("spec.ganTrainer.snapshotKimg", 3, set()),
+        # A default written out
+        ("spec.tiler.stride", 64, set()),
+        ("spec.ganTrainer.r1Gamma", 0.0002 * 64**2 / 8, set()),
+        ("spec.classifier.members", 10, set()),
+        # What does change it: that stage alone, as long as contents stay as they are
+        ("spec.slides.assumeMpp", 0.25, {"tiler"}),
+        ("spec.tiler.maxWhitespace", 0.4, {"tiler"}),
+        ("spec.tiler.mpp", 2.0, {"tiler", "classifier", "dataset"}),
+        ("spec.ganTrainer.kimg", 2, {"gan-trainer"}),
+        ("spec.candidates.seed", 1, {"candidates"}),
+        ("spec.extractor.blocks", 4, {"extractor", "classifier", "dataset"}),
+        ("spec.classifier.epochs", 3, {"classifier"}),
+        ("spec.synthesizer.count", 5, {"dataset"}),
+        ("spec.annotations.classes", CLASSES[:2], {"extractor", "classifier", "dataset"}),
+        ("spec.rerun.candidates", "today", {"candidates"}),
+    ],
+)
+def test_a_change_changes_exactly_the_keys_it_should(
+    path: str, value: Any, nodes: set[str]
+) -> None:
+    assert differing(path, value) == nodes
+
+
+def test_contents_of_inputs_change_keys_and_where_they_come_from_does_not() -> None:
+    run = small_run()
+    for node in NODES:
+        for name, source in node.inputs.items():
+            everything = {stage: reference(stage) for stage in ARTIFACTS}
+            before = known_key(node, run, EXTERNAL, Observed(everything))
+            content = everything | {source: reference(source, "b")}
+            assert known_key(node, run, EXTERNAL, Observed(content)) != before, (node.name, name)
+            moved = InputRef(stage=source, key="c" * 64, content_digest="a" * 64)
+            assert known_key(node, run, EXTERNAL, Observed(everything | {source: moved})) == before
+
+
+def test_slides_and_initial_networks_count_by_content() -> None:
+    def changed_by(external: External) -> set[str]:
+        before, after = keys(), keys(external=external)
+        return {name for name in before if before[name] != after[name]}
+
+    assert changed_by(replace(EXTERNAL, slides_key="work/slides/moved.json")) == set()
+    assert changed_by(replace(EXTERNAL, slides_digest="6" * 64)) == {"tiler"}
+    assert changed_by(replace(EXTERNAL, init_digest="7" * 64)) == {"gan-trainer"}
+
+
+def test_keys_are_golden() -> None:
+    """These may change only together with a stage version: they decide what is trained again."""
+    key = node_key(BY_NAME["candidates"], small_run(), EXTERNAL, {"generator": reference("x")})
+    # sha256 of the canonical JSON, worked out with another program
+    import hashlib
+
+    text = (
+        '{"config":{"candidates":{"count":6}},"inputs":{"generator":"' + "a" * 64 + '"},'
+        f'"stage":"candidates","stageVersion":{STAGE_VERSIONS["candidates"]}}}'
+    )
+    assert key == hashlib.sha256(text.encode()).hexdigest()
+
+
+def states(statuses: list[NodeStatus]) -> dict[str, str]:
+    return {status.name: status.state for status in statuses}
+
+
+def test_the_plan_of_an_empty_store() -> None:
+    assert states(plan(small_run(), EXTERNAL, observed())) == {
+        "tiler": "ready",
+        "gan-trainer": "waiting",
+        "candidates": "waiting",
+        "annotations": "waiting",
+        "extractor": "waiting",
+        "classifier": "waiting",
+        "gate": "waiting",
+        "dataset": "waiting",
+    }
+
+
+def test_the_plan_waits_for_a_person_and_then_goes_on() -> None:
+    before = observed("tiler", "gan-trainer", "candidates", annotations_lack="1 of 2 for val")
+    waiting = plan(small_run(), EXTERNAL, before)
+    assert states(waiting)["annotations"] == "awaiting"
+    assert next(s for s in waiting if s.name == "annotations").reason == "1 of 2 for val"
+    assert "ready" not in states(waiting).values()
+
+    after = states(
+        plan(
+            small_run(),
+            EXTERNAL,
+            observed("tiler", "gan-trainer", "candidates", "annotations"),
+        )
+    )
+    assert (after["annotations"], after["extractor"], after["classifier"]) == (
+        "done", "ready", "waiting",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("least", "dice", "gate", "dataset"),
+    [
+        (None, None, "done", "ready"),
+        (0.8, 0.8, "done", "ready"),
+        (0.8, 0.79, "failed", "waiting"),
+        (0.8, None, "failed", "waiting"),
+    ],
+)
+def test_the_gate_decides_about_the_dataset(
+    least: float | None, dice: float | None, gate: str, dataset: str
+) -> None:
+    found = observed(*ARTIFACTS[:-1], macro_dice=dice)
+    result = states(plan(small_run("spec.gates.minMacroDice", least), EXTERNAL, found))
+
+    assert (result["gate"], result["dataset"]) == (gate, dataset)
+    assert result["extractor"] == "skipped"  # features are only for making the classifier
+
+
+def test_a_request_says_everything_and_survives_the_way_to_the_stage() -> None:
+    run = small_run()
+    for node in NODES:
+        request = stage_request(
+            node, run, EXTERNAL, observed(*ARTIFACTS), store="file:///s", scratch="/scratch"
+        )
+        assert parse_request(request.model_dump_json(by_alias=True)) == request
+        assert set(request.inputs) == set(node.inputs)
+        assert (request.device, request.threads) == ("cpu", 1)
+    classifier = stage_request(
+        BY_NAME["classifier"], run, EXTERNAL, observed(*ARTIFACTS), store="s", scratch="s"
+    )
+    assert classifier.context["featuresKey"] == keys()["extractor"]
+
+
+def test_annotations_are_compared_with_what_the_run_asks_for() -> None:
+    run = small_run()
+
+    def lack(classes: list[dict[str, Any]], *splits: str) -> str | None:
+        return annotations_lack(
+            run, {"classes": classes, "images": [{"split": split} for split in splits]}
+        )
+
+    assert lack(CLASSES, "train", "val", "test", "test") is None
+    assert lack(CLASSES, "train", "train", "test") == "labelled so far: 0 of 1 for val"
+    other = lack(CLASSES[::-1], "train", "val", "test")
+    assert other is not None
+    assert "import them again" in other

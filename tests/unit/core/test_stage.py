@@ -1,0 +1,236 @@
+"""The harness: exit codes, events, signals and metrics of real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.stage_process import fake_request, finish, read_until, run, start
+
+from hdgan.core.artifact import open_artifact
+from hdgan.core.progress import RateMeter, Throttle
+from hdgan.core.request import InputRef
+from hdgan.core.store import open_store
+from hdgan.core.work import WorkState
+
+
+def test_a_filled_output_is_committed_and_reported(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "fill")
+
+    done = run(request, tmp_path)
+
+    assert done.code == 0, done.stderr
+    artifact = open_artifact(open_store(request.store), "fake", request.key)
+    assert artifact is not None
+    assert artifact.read("a.txt") == b"content"
+    assert artifact.run_info()["note"] == "filled"
+    assert artifact.run_info()["seconds"] >= 0
+    assert done.events[-1] == {
+        "event": "result",
+        "stage": "fake",
+        "contentDigest": artifact.content_digest,
+    }
+
+
+def test_a_stage_may_commit_by_itself(tmp_path: Path) -> None:
+    assert run(fake_request(tmp_path, "commit"), tmp_path).code == 0
+
+
+def test_an_artifact_that_exists_is_not_made_again(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "fill")
+    first = run(request, tmp_path)
+    # The same key with a config that would fail: it must not be looked at.
+    again = run(request.model_copy(update={"config": {"do": "bug"}}), tmp_path)
+
+    assert again.code == 0
+    assert again.events[-1]["contentDigest"] == first.events[-1]["contentDigest"]
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "error", "words"),
+    [
+        ("data-error", 65, "DataError", "3 of 4 slides"),
+        ("missing", 66, "InputMissing", "features"),
+        ("bug", 70, "ZeroDivisionError", "a bug of the stage"),
+        ("memory", 70, "MemoryError", "smaller batches"),
+        ("nothing", 70, "InternalError", "without filling"),
+        ("space", 64, "NoSpace", "the training tiles needs"),
+    ],
+)
+def test_errors_become_exit_codes(
+    tmp_path: Path, do: str, code: int, error: str, words: str
+) -> None:
+    done = run(fake_request(tmp_path, do), tmp_path)
+
+    assert done.code == code
+    assert (done.events[-1]["event"], done.events[-1]["error"]) == ("error", error)
+    assert done.events[-1]["exitCode"] == code
+    assert words in done.events[-1]["message"]
+    assert ("Traceback" in done.stderr) == (code == 70)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stage": "other"}, "no stage 'other': fake, shared, cache"),
+        ({"stage_version": 2}, "request.stageVersion: 2"),
+        ({"config": {"do": "fill", "typo": 1}}, "config.typo"),
+        ({"parts": 3}, "cannot be shared out"),
+        ({"store": "ftp://x"}, "unknown kind of store"),
+        ({"store": "file:///proc/nothing"}, "/proc/nothing"),
+    ],
+)
+def test_invalid_requests_exit_64(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    done = run(fake_request(tmp_path, "fill", **changes), tmp_path, JOB_COMPLETION_INDEX="0")
+
+    assert done.code == 64
+    assert words in done.events[-1]["message"]
+
+
+def test_a_request_that_is_no_request_names_its_fields(tmp_path: Path) -> None:
+    document = json.loads(fake_request(tmp_path, "fill").model_dump_json(by_alias=True))
+    del document["key"]
+    document["prats"] = 1
+
+    done = run(json.dumps(document), tmp_path)
+
+    assert done.code == 64
+    assert "key: Field required" in done.events[-1]["message"]
+    assert "prats" in done.events[-1]["message"]
+
+
+def test_inputs_are_checked_against_the_request(tmp_path: Path) -> None:
+    source = fake_request(tmp_path, "fill")
+    digest = run(source, tmp_path).events[-1]["contentDigest"]
+
+    def reading(content_digest: str, key: str, output: str) -> Any:
+        reference = InputRef(stage="fake", key=key, content_digest=content_digest)
+        request = fake_request(tmp_path, "read-input", inputs={"source": reference})
+        return run(request.model_copy(update={"key": output * 64}), tmp_path)
+
+    assert reading(digest, source.key, "1").code == 0
+    other = reading("0" * 64, source.key, "2")
+    assert (other.code, "start the run again" in other.events[-1]["message"]) == (66, True)
+    absent = reading(digest, "f" * 64, "3")
+    assert (absent.code, "has no manifest" in absent.events[-1]["message"]) == (66, True)
+
+
+def test_progress_is_rate_limited_and_the_last_comes_through(tmp_path: Path) -> None:
+    done = run(fake_request(tmp_path, "count"), tmp_path)
+
+    events = [event for event in done.events if event["event"] == "progress"]
+    assert 2 <= len(events) <= 40  # of 2000 calls in at least a second
+    assert (events[-1]["done"], events[-1]["total"], events[-1]["unit"]) == (2000, 2000, "tiles")
+    assert events[-1]["rate"] > 0
+
+
+def test_sigterm_saves_and_exits_75_and_metrics_are_served_until_then(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "measure")
+    process = start(request, tmp_path, HDGAN_METRICS_PORT="0")
+    port = read_until(process, "log")["port"]
+    metric = read_until(process, "metric")
+    assert metric["values"] == {"kid": 0.25, "loss": "nan"}
+    read_until(process, "progress")
+
+    metrics = _get(port, "/metrics")
+    assert 'hdgan_stage_metric{name="kid",run="test",stage="fake"} 0.25' in metrics
+    assert 'hdgan_stage_done{run="test",stage="fake",unit="kimg"} 3.0' in metrics
+    assert "process_cpu" not in metrics  # a registry of its own
+    progress = json.loads(_get(port, "/progress"))
+    assert (progress["done"], progress["total"], progress["unit"]) == (3, 12, "kimg")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _get(port, "/else")
+    refused.value.close()
+
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert done.code == 75, done.stderr
+    assert done.events[-1]["error"] == "Stopped"
+    state = WorkState(open_store(request.store), "fake", request.key, "test").latest()
+    assert state is not None
+    assert (state.step, state.read("state.bin")) == (7, b"weights")
+
+
+def test_a_stage_that_does_not_stop_is_ended_after_its_grace(tmp_path: Path) -> None:
+    process = start(
+        fake_request(tmp_path, "deaf"), tmp_path, HDGAN_GRACE_SECONDS="0.2", HDGAN_METRICS_PORT="0"
+    )
+    read_until(process, "log")
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+
+    done = finish(process)
+
+    assert done.code == 75
+    assert time.monotonic() - started < 10
+    assert "HDGAN_GRACE_SECONDS" in done.events[-1]["message"]
+
+
+def test_a_stage_whose_reader_has_gone_stops_by_itself(tmp_path: Path) -> None:
+    process = start(fake_request(tmp_path, "count"), tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+
+    assert process.wait(timeout=30) in (0, 75)
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_parts_work_apart_and_the_commit_merges(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "part", stage="shared", parts=2)
+    store = open_store(request.store)
+    for part in ("0", "1"):
+        done = run(request, tmp_path, JOB_COMPLETION_INDEX=part)
+        assert (done.code, done.events[-1]["contentDigest"]) == (0, None)
+    assert open_artifact(store, "shared", request.key) is None
+    assert run(request, tmp_path).code == 64  # which part?
+    assert run(request, tmp_path, JOB_COMPLETION_INDEX="2").code == 64
+
+    merged = run(request.model_copy(update={"commit": True}), tmp_path)
+
+    assert merged.code == 0
+    artifact = open_artifact(store, "shared", request.key)
+    assert artifact is not None
+    assert artifact.names() == ["merged.txt"]
+    states = [
+        WorkState(store, "shared", f"{request.key}-part-0000{n}-of-00002", "test").latest()
+        for n in (0, 1)
+    ]
+    assert [state.read("part.txt") for state in states if state] == [b"part 0", b"part 1"]
+
+
+def test_a_cache_stage_needs_no_artifact(tmp_path: Path) -> None:
+    done = run(fake_request(tmp_path, "nothing", stage="cache"), tmp_path)
+
+    assert (done.code, done.events[-1]["contentDigest"]) == (0, None)
+
+
+def test_rate_and_time_left_come_from_the_recent_past() -> None:
+    meter = RateMeter(window=10)
+    assert meter.update(0, 1000, 2000, "kimg").rate is None  # resumed at 1000: nothing known yet
+    assert meter.update(1, 1002, 2000, "kimg").rate == 2
+    for second in range(2, 40):
+        progress = meter.update(second, 1002 + 10 * (second - 1), 2000, "kimg")
+    assert progress.rate == 10
+    assert progress.eta == (2000 - progress.done) / 10
+    assert meter.update(41, 1, 5, "grids").rate is None  # another phase
+
+
+def test_the_throttle_lets_one_through_per_interval() -> None:
+    throttle = Throttle(0.25)
+    assert [throttle.passes(now) for now in (0, 0.1, 0.26, 0.5, 0.51)] == [
+        True, False, True, False, True,
+    ]  # fmt: skip
+
+
+def _get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
