@@ -1,0 +1,28 @@
+"""The performance figures this project quotes, measured on this machine: `make bench`.
+
+Prints one JSON line per figure, so that results can be kept and compared.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+
+from feature_rows import feature_rows
+
+BENCHMARKS: Mapping[str, Callable[[], dict[str, object]]] = {"feature-rows": feature_rows}
+
+
+def main() -> None:
+    """Run the benchmarks named on the command line, or all."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    for name in names:
+        print(json.dumps({"benchmark": name, **BENCHMARKS[name]()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
