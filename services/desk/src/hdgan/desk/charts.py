@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 # A grey with the same contrast (about 4.3 to 1) against white and against the dark background.
 _INK = "#7b7b7b"
 _COLOURS = ("#2f7ed8", "#d9822b", "#2e9e5b", "#b04fc4")
-_STYLE = {
+# Any: matplotlib's own type for the keys lists every setting there is.
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # Text stays text: small files, sharp in print.
     "svg.hashsalt": "hdgan",  # Ids inside the SVG do not change from run to run.
     "font.family": "sans-serif",

@@ -12,13 +12,9 @@ from typing import Annotated
 
 import typer
 
+from hdgan.core.cli import StoreOption
+
 RunFile = Annotated[Path, typer.Argument(metavar="RUNFILE", help="The run file.")]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store", help="Store URI; default $HDGAN_STORE, else the folder store beside RUNFILE."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +32,7 @@ def export_command(
     store: StoreOption = None,
 ) -> None:
     """Write the candidates to label, their classes, a contact sheet and a short guide to DIR."""
-    from hdgan.core import annotations as versions
+    from hdgan.core.annotations import current
     from hdgan.desk.candidates import published_splits
     from hdgan.desk.export import CONTACT_SHEET, GUIDE_FILE, export_candidates
     from hdgan.desk.run_artifacts import open_run
@@ -44,7 +40,7 @@ def export_command(
     view = open_run(run_file, store)
     candidates = view.candidates()
     config = view.run.spec.annotations
-    before = versions.current(view.store, candidates.artifact.content_digest)
+    before = current(view.store, candidates.artifact.content_digest)
     assigned = candidates.assign(config, published_splits(before))
     count = export_candidates(candidates, assigned, config.classes, folder)
     typer.echo(f"{count} candidates to label in {folder} (overview: {CONTACT_SHEET})")

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hdgan.core import annotations as versions
+from hdgan.core.annotations import STAGE, current, publish
 from hdgan.core.artifact import Artifact, Attempt, artifact_key
 from hdgan.core.errors import RequestError
 from hdgan.core.masks import UNLABELLED, decode_mask, encode_mask
+from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import AnnotationsConfig, ClassConfig
 from hdgan.core.store import Store
 from hdgan.desk import geojson, mask_files
 from hdgan.desk.candidates import Candidates, published_splits
 from hdgan.desk.pictures import Cell, colour_mask, encode_png, in_rows, integer_zoom, outline, sheet
-from hdgan.desk.png_text import read_candidate_id
+from hdgan.desk.png_text import read_candidate_id, with_candidate_id
 from hdgan.desk.sources import (
     MatchedBy,
     MatchError,
@@ -33,9 +34,6 @@ from hdgan.desk.sources import (
 from hdgan.desk.splits import SPLITS, Split, SplitCounts, split_of
 
 Mask = npt.NDArray[np.uint8]
-
-STAGE_VERSION = 1
-"""Bumped when the bytes or the meaning of an annotations artifact change."""
 
 _PREVIEW_SIDE = 192
 _PREVIEW_IMAGES_PER_ROW = 3
@@ -107,7 +105,7 @@ def import_annotations(
         raise RequestError(
             f"--background {background!r}: is no class of the run; use one of {', '.join(names)}"
         )
-    before = versions.current(store, candidates.artifact.content_digest)
+    before = current(store, candidates.artifact.content_digest)
     assigned = candidates.assign(config, published_splits(before))
     understood = understand(
         find_sources(paths), candidates, assigned, config.classes, background, accept
@@ -120,7 +118,7 @@ def import_annotations(
     images = sorted(understood.images, key=_order(candidates.ids))
     artifact = _commit(store, candidates, config.classes, images, background, run_info or {})
     changed = before is None or before.content_digest != artifact.content_digest
-    version = versions.publish(store, candidates.artifact.content_digest, artifact)
+    version = publish(store, candidates.artifact.content_digest, artifact)
     return Imported(artifact, version, changed, tuple(images))
 
 
@@ -183,6 +181,9 @@ def _read_file(
                     "its name; use the full id, or give --accept to trust the names"
                 )
                 continue
+            if drawing is None and _is_the_picture(data, candidates, found.candidate):
+                # Masks saved beside what was exported: the picture itself is no label.
+                continue
             height, width = candidates.rgb(found.candidate).shape[:2]
             if drawing is None:
                 mask = mask_files.read_mask(data, classes, height, width)
@@ -210,6 +211,11 @@ def _read_file(
         problems.append(str(error))
     result.problems += [f"{path}: {problem}" for problem in problems]
     return labelled
+
+
+def _is_the_picture(data: bytes, candidates: Candidates, identity: str) -> bool:
+    """Whether a PNG is the exported picture of a candidate, unchanged."""
+    return data == with_candidate_id(candidates.png(identity), identity)
 
 
 def check_set(
@@ -266,13 +272,13 @@ def _commit(
         "candidates": candidates.artifact.content_digest,
         "generator": candidates.generator,
     }
-    key = artifact_key(versions.STAGE, STAGE_VERSION, document, inputs)
+    key = artifact_key(STAGE, STAGE_VERSIONS[STAGE], document, inputs)
     settings = {"classes": document["classes"], "background": background}
     attempt = Attempt(
         store,
-        versions.STAGE,
+        STAGE,
         key,
-        stage_version=STAGE_VERSION,
+        stage_version=STAGE_VERSIONS[STAGE],
         config=settings,
         inputs=inputs,
     )

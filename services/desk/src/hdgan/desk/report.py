@@ -16,6 +16,7 @@ from hdgan.core.artifact import Artifact
 from hdgan.core.run import ClassConfig
 from hdgan.desk import charts, report_facts, report_figures
 from hdgan.desk.candidates import Candidates, read_json
+from hdgan.desk.pictures import open_rgb
 from hdgan.desk.report_facts import Fact
 from hdgan.desk.report_figures import Picture
 from hdgan.desk.run_artifacts import RunArtifacts
@@ -70,14 +71,15 @@ def asdict_class(entry: ClassConfig) -> dict[str, str]:
 
 def _verdict(view: RunArtifacts, dataset: dict[str, Any] | None) -> tuple[str, str]:
     """One sentence and its kind (good, waiting, bad)."""
-    for status in view.statuses:
-        if status.state == "failed":
-            return f"A gate said no: {status.reason}.", "bad"
+    reasons = {status.state: status.reason for status in reversed(view.statuses)}
     if dataset is not None:
         return f"The dataset is there: {dataset['pairs']} image + mask pairs.", "good"
-    for status in view.statuses:
-        if status.state == "awaiting":
-            return f"Waiting for annotations: {status.reason}.", "waiting"
+    if view.outcome == "GateFailed":
+        return f"A gate said no: {reasons.get('failed', '')}.", "bad"
+    if view.outcome == "AwaitingAnnotation":
+        return f"Waiting for annotations: {reasons.get('awaiting', '')}.", "waiting"
+    if view.outcome == "Failed":
+        return f"The run failed. {view.message}".strip(), "bad"
     for status in view.statuses:
         if status.state in ("ready", "waiting"):
             return f"Unfinished: the next stage is {status.name}.", "waiting"
@@ -149,9 +151,7 @@ def _grids(artifact: Artifact, tile: int) -> list[Picture]:
     names = [name for name in artifact.names() if name.startswith("grids/")]
     pictures = []
     for name in report_figures.evenly(names, _GRIDS):
-        rgb = report_figures.open_rgb(
-            artifact.read(name), artifact.uri(name), report_figures.MAX_SHEET_PIXELS
-        )
+        rgb = open_rgb(artifact.read(name), artifact.uri(name), report_figures.MAX_SHEET_PIXELS)
         corner = report_figures.sample_corner(rgb, tile, _GRID_IMAGES)
         digits = "".join(c for c in name if c.isdigit())
         caption = f"{int(digits) / 1000:g} kimg" if digits else name

@@ -1,4 +1,4 @@
-"""Pictures of the report as data URIs: enlarged by whole numbers, or reduced to what a page shows."""
+"""Pictures of the report as data URIs: enlarged by whole numbers, or reduced to fit the page."""
 
 from __future__ import annotations
 

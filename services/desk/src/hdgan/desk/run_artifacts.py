@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.cli import outcome_of, store_for
 from hdgan.core.errors import RequestError
 from hdgan.core.observe import observe, pin_external
 from hdgan.core.pipeline import NodeStatus, plan
 from hdgan.core.run import DatasetRun, load_run, resolve
+from hdgan.core.status_file import read_status
 from hdgan.core.store import Store, open_store
 from hdgan.desk.candidates import Candidates
-
-STORE_VARIABLE = "HDGAN_STORE"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,10 @@ class RunArtifacts:
     artifacts: Mapping[str, Artifact]
     """By stage: tiler, gan-trainer, candidates, annotations, classifier, dataset."""
     statuses: tuple[NodeStatus, ...]
+    outcome: str
+    """As `hdgan status` names it: Done, AwaitingAnnotation, GateFailed, Running, ..."""
+    message: str
+    """What the last runner said of that outcome; may be empty."""
 
     def status(self, name: str) -> NodeStatus | None:
         """Where a stage or gate stands."""
@@ -43,17 +46,10 @@ class RunArtifacts:
         return Candidates(artifact)
 
 
-def store_uri(run_file: Path, option: str | None) -> str:
-    """The store: the option, else HDGAN_STORE, else the folder `store` beside the run file."""
-    return (
-        option or os.environ.get(STORE_VARIABLE) or (run_file.resolve().parent / "store").as_uri()
-    )
-
-
 def open_run(run_file: Path, store_option: str | None) -> RunArtifacts:
-    """Load a run file and look up what its store holds of it; changes nothing."""
+    """Load a run file and look up what its store (see `store_for`) holds of it; changes nothing."""
     run = resolve(load_run(run_file))
-    store = open_store(store_uri(run_file, store_option))
+    store = open_store(store_for(run_file, store_option))
     external = pin_external(store, run, save=False)
     observed = observe(store, run, external)
     artifacts = {}
@@ -61,4 +57,8 @@ def open_run(run_file: Path, store_option: str | None) -> RunArtifacts:
         artifact = open_artifact(store, reference.stage, reference.key)
         if artifact is not None:
             artifacts[name] = artifact
-    return RunArtifacts(run, store, artifacts, tuple(plan(run, external, observed)))
+    statuses = plan(run, external, observed)
+    last = read_status(store, run)
+    outcome = outcome_of(statuses, last)
+    message = str(last.get("message", "")) if last.get("outcome") == outcome else ""
+    return RunArtifacts(run, store, artifacts, tuple(statuses), outcome, message)

@@ -1,0 +1,52 @@
+"""The candidate's id inside a PNG: readable by others, lossless, defensive."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from hdgan.core.errors import RequestError
+from hdgan.core.masks import decode_mask, encode_mask
+from hdgan.desk.png_text import KEYWORD, read_candidate_id, with_candidate_id
+from support.desk_run import CLASSES, noise_rgb, png, striped_mask
+
+ID = "ab" * 16
+
+
+def test_pillow_reads_what_is_written_and_pixels_and_palette_stay() -> None:
+    mask = striped_mask()
+    data = with_candidate_id(encode_mask(mask, CLASSES), ID)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.text[KEYWORD] == ID  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(decode_mask(data), mask)
+
+
+@pytest.mark.parametrize("international", [False, True])
+def test_reads_what_pillow_writes(international: bool) -> None:
+    info = PngImagePlugin.PngInfo()
+    (info.add_itxt if international else info.add_text)(KEYWORD, ID)
+    buffer = io.BytesIO()
+    Image.fromarray(noise_rgb(0)).save(buffer, format="PNG", pnginfo=info)
+    assert read_candidate_id(buffer.getvalue()) == ID
+
+
+def test_writing_an_id_replaces_the_one_before() -> None:
+    data = with_candidate_id(with_candidate_id(png(noise_rgb(0)), "cd" * 16), ID)
+    assert read_candidate_id(data) == ID
+    assert data.count(KEYWORD.encode()) == 1
+
+
+def test_a_png_without_id_has_none() -> None:
+    assert read_candidate_id(png(noise_rgb(0))) is None
+
+
+def test_broken_files_and_impossible_ids_are_refused() -> None:
+    data = png(noise_rgb(0))
+    for broken in (b"", b"GIF89a", data[:-6], data[:60] + b"\xff" + data[61:]):
+        with pytest.raises(RequestError):
+            read_candidate_id(broken)
+    with pytest.raises(RequestError, match="no candidate id"):
+        with_candidate_id(data, "../../etc")

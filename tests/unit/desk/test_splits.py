@@ -1,0 +1,49 @@
+"""The test images are drawn once, at random, and nothing moves an image to another split."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdgan.desk.splits import SplitCounts, assign_splits, split_of
+
+IDS = [f"{n:032x}" for n in range(60)]
+
+
+def test_each_split_gets_its_count_and_train_takes_the_first_that_are_left() -> None:
+    assigned = assign_splits(IDS, SplitCounts(train=16, val=4, test=16), "seed")
+    assert Counter(assigned.values()) == {"train": 16, "val": 4, "test": 16}
+    held_out = {i for i, split in assigned.items() if split != "train"}
+    expected = [i for i in IDS if i not in held_out][:16]
+    assert [i for i, split in assigned.items() if split == "train"] == expected
+
+
+def test_the_test_draw_is_random_and_depends_on_neither_order_nor_other_counts() -> None:
+    def test_set(ids: list[str], counts: SplitCounts, seed: str = "seed") -> set[str]:
+        return {i for i, s in assign_splits(ids, counts, seed).items() if s == "test"}
+
+    drawn = test_set(IDS, SplitCounts(train=16, val=4, test=16))
+    assert drawn == test_set(IDS[::-1], SplitCounts(train=30, val=9, test=16))
+    assert drawn != set(IDS[:16])
+    assert drawn != test_set(IDS, SplitCounts(train=16, val=4, test=16), "other candidates")
+
+
+@given(st.integers(1, 20), st.integers(1, 8), st.integers(1, 20), st.data())
+def test_published_splits_never_change(
+    train: int, val: int, test: int, data: st.DataObject
+) -> None:
+    first = assign_splits(IDS, SplitCounts(train=train, val=val, test=test), "seed")
+    larger = SplitCounts(
+        train=data.draw(st.integers(1, 25)),
+        val=data.draw(st.integers(1, 8)),
+        test=data.draw(st.integers(1, 25)),
+    )
+    second = assign_splits(IDS, larger, "seed", first)
+    assert {i: second[i] for i in first} == first
+    assert Counter(second.values())["test"] == max(test, larger.test)
+
+
+def test_an_image_nobody_asked_for_can_only_train() -> None:
+    assert split_of("f" * 32, {}) == "train"
