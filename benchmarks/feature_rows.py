@@ -3,8 +3,8 @@
 The classifier trains on single pixels of many pictures. Either every map is upsampled to the size
 of the picture once and a pixel's vector lies in one piece on disk, or the maps stay native and a
 vector is sampled when it is asked for. Both are measured on the same features, from memory maps,
-and give the same numbers up to rounding (checked here). The files fit the page cache, so the seconds
-are computing, not a disk: reading upsampled maps is only this quick while they all fit in memory.
+and give the same numbers up to rounding (checked here). The files fit the page cache, so the
+seconds are computing, not a disk: upsampled maps are only read this fast while all fit in memory.
 """
 
 from __future__ import annotations
