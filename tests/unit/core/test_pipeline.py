@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.runs import CLASSES, small_run
 
 from hdgan.core.pipeline import (
     BY_NAME,
@@ -22,6 +21,7 @@ from hdgan.core.pipeline import (
     stage_request,
 )
 from hdgan.core.request import InputRef, parse_request
+from support.runs import CLASSES, small_run
 
 EXTERNAL = External("work/slides/x.json", "5" * 64)
 ARTIFACTS = ("tiler", "gan-trainer", "candidates", "annotations", "classifier", "dataset")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.stage_process import fake_request, finish, read_until, run, start
 
 from hdgan.core.artifact import open_artifact
 from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.request import InputRef
 from hdgan.core.store import open_store
 from hdgan.core.work import WorkState
+from support.stage_process import fake_request, finish, read_until, run, start
 
 
 def test_a_filled_output_is_committed_and_reported(tmp_path: Path) -> None:
