@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 # A grey with the same contrast (about 4.3 to 1) against white and against the dark background.
 _INK = "#7b7b7b"
+_MARKED = 20
 _COLOURS = ("#2f7ed8", "#d9822b", "#2e9e5b", "#b04fc4")
 # Any: matplotlib's own type for the keys lists every setting there is.
 _STYLE: dict[Any, Any] = {
@@ -44,7 +45,11 @@ def line_panels(panels: Mapping[str, Series], x_label: str) -> bytes:
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             for (name, points), colour in zip(series.items(), _COLOURS, strict=False):
                 xs, ys = [x for x, _ in points], [y for _, y in points]
-                axis.plot(xs, ys, label=name, color=colour, linewidth=1.3)
+                # A line of few points shows them: one alone would be invisible.
+                marker = "o" if len(points) <= _MARKED else ""
+                axis.plot(
+                    xs, ys, label=name, color=colour, linewidth=1.3, marker=marker, markersize=3
+                )
             axis.set_title(title, fontsize=9)
             axis.set_xlabel(x_label)
             axis.grid(visible=True)

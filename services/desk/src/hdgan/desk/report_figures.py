@@ -33,8 +33,8 @@ from hdgan.desk.pictures import (
 MAX_SHEET_PIXELS = 200_000_000
 """Contact sheets of large tiles are larger than a tile; beyond this they are damaged."""
 
-PAGE_PX = 1024
-"""Widest a picture is stored in the report; the page is no wider."""
+PAGE_PX = 1280
+"""Widest a picture is stored; the page shows 1040 px of it, more on a dense screen."""
 CELL_PX = 192  # 64 px images three times as large.
 _GRID_PX = 512
 
