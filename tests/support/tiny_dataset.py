@@ -27,7 +27,7 @@ def png(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def pair_members(name: str, classes: list[ClassConfig], number: int) -> dict[str, bytes]:
-    """The four files of a pair, by file name; a third of the mask is each of the first 3 classes."""
+    """The four files of a pair, by file name; every class has its share of the mask."""
     random = np.random.default_rng(number)
     mask_HW = (np.arange(SIDE * SIDE) % len(classes)).astype(np.uint8).reshape(SIDE, SIDE)
     return {

@@ -1,0 +1,75 @@
+"""The snapshot of slides: what is found, and what changes its digest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.initial_networks import FILES, networks_digest
+from hdgan.core.slides import load_snapshot, save_snapshot, take_snapshot
+from hdgan.core.store import open_store
+
+
+def slide(path: Path, content: bytes = b"slide", time: int = 10**18) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, ns=(time, time))
+
+
+def test_slides_are_found_by_suffix_in_a_stable_order(tmp_path: Path) -> None:
+    for name in ("b.svs", "a/c.TIFF", "a/notes.txt", ".hidden/x.svs", "._b.svs"):
+        slide(tmp_path / name)
+    snapshot = take_snapshot(str(tmp_path))
+    assert [item.name for item in snapshot.slides] == ["a/c.TIFF", "b.svs"]
+    assert snapshot.slides[1].uri == str(tmp_path / "b.svs")
+    assert take_snapshot(tmp_path.as_uri()).digest == snapshot.digest
+    assert [item.name for item in take_snapshot(str(tmp_path / "b.svs")).slides] == ["b.svs"]
+
+
+def test_the_digest_follows_name_size_and_time_and_not_the_folder(tmp_path: Path) -> None:
+    first = tmp_path / "one"
+    slide(first / "a.svs")
+    digest = take_snapshot(str(first)).digest
+    moved = first.rename(tmp_path / "two")
+    assert take_snapshot(str(moved)).digest == digest
+    slide(moved / "a.svs", time=10**18 + 1)
+    later = take_snapshot(str(moved)).digest
+    slide(moved / "a.svs", content=b"other!")
+    larger = take_snapshot(str(moved)).digest
+    slide(moved / "b.svs")
+    assert len({digest, later, larger, take_snapshot(str(moved)).digest}) == 4
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.svs", "empty", "empty/notes.txt"])
+def test_where_there_is_no_slide_the_error_says_so(tmp_path: Path, name: str) -> None:
+    slide(tmp_path / "empty/notes.txt")
+    with pytest.raises(RequestError, match=r"slides\.uri"):
+        take_snapshot(str(tmp_path / name))
+
+
+def test_a_snapshot_comes_back_from_the_store_and_follows_a_move(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    slide(tmp_path / "one/a.svs")
+    first = take_snapshot(str(tmp_path / "one"))
+    assert load_snapshot(store, save_snapshot(store, first)) == first
+    (tmp_path / "one").rename(tmp_path / "two")
+    second = take_snapshot(str(tmp_path / "two"))
+    assert load_snapshot(store, save_snapshot(store, second)).slides[0].uri.endswith("two/a.svs")
+    with pytest.raises(InputMissing, match="start the run again"):
+        load_snapshot(store, "work/slides/none.json")
+
+
+def test_initial_networks_are_known_by_content(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        for name in FILES:
+            slide(tmp_path / folder / name, content=name.encode())
+    digest = networks_digest(str(tmp_path / "a"))
+    assert networks_digest(str(tmp_path / "b")) == digest
+    slide(tmp_path / "b" / FILES[2], content=b"trained further")
+    assert networks_digest(str(tmp_path / "b")) != digest
+    (tmp_path / "b" / FILES[1]).unlink()
+    with pytest.raises(RequestError, match=r"discriminator\.safetensors does not exist"):
+        networks_digest(str(tmp_path / "b"))
