@@ -144,6 +144,7 @@ def test_sigterm_saves_and_exits_75_and_metrics_are_served_until_then(tmp_path: 
     assert "process_cpu" not in metrics  # a registry of its own
     progress = json.loads(_get(port, "/progress"))
     assert (progress["done"], progress["total"], progress["unit"]) == (3, 12, "kimg")
+    assert progress["metrics"] == {"kid": 0.25, "loss": None}
     with pytest.raises(urllib.error.HTTPError) as refused:
         _get(port, "/else")
     refused.value.close()

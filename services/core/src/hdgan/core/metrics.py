@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from types import TracebackType
@@ -46,7 +47,7 @@ class MetricsServer:
         )
         self._lock = Lock()
         self._document: dict[str, object] = {"run": run, "stage": stage, "key": key, "metrics": {}}
-        self._latest: dict[str, float] = {}
+        self._latest: dict[str, float | None] = {}
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -103,7 +104,8 @@ class MetricsServer:
         for name, value in values.items():
             self._metric.labels(self._names["run"], self._names["stage"], name).set(value)
         with self._lock:
-            self._latest |= values
+            # JSON knows no NaN and no infinity.
+            self._latest |= {n: v if math.isfinite(v) else None for n, v in values.items()}
 
     def _progress_json(self) -> bytes:
         with self._lock:
