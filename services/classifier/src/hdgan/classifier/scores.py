@@ -171,9 +171,10 @@ def dilate(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.bool_]:
     np.cumsum(mask, axis=1, out=sums[:, 1:])
     columns = np.arange(width)
     result = np.zeros_like(mask)
+    radius += 1e-9  # a tolerance of 2.0 um at 0.4 mpp is 5 pixels, not 4.999
     reach = min(math.floor(radius), height - 1)
     for offset in range(-reach, reach + 1):
-        half = math.floor(math.sqrt(max(radius * radius - offset * offset, 0.0)) + 1e-9)
+        half = math.floor(math.sqrt(max(radius * radius - offset * offset, 0.0)))
         low = np.maximum(columns - half, 0)
         high = np.minimum(columns + half + 1, width)
         found = sums[:, high] - sums[:, low] > 0

@@ -1,0 +1,212 @@
+"""The extractor as a whole: what it writes, what it refuses, what it does again."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hdgan.core.artifact import open_artifact
+from hdgan.core.masks import encode_mask
+from hdgan.core.stage import run_stage
+from hdgan.core.store import open_store
+from hdgan.extractor.stage import EXTRACTOR
+from hdgan.nets.checkpoint import load_generator
+from hdgan.nets.latents import draw_noise
+from hdgan.nets.pyramid import feature_plan, render
+from hdgan.nets.shards import FeatureSet, features_root, open_features
+from support.annotated_run import ARCH, AnnotatedRun, make_run, png
+
+CONFIG = {"blocks": 3, "dtype": "float16"}
+
+
+def extract(run: AnnotatedRun, tmp_path: Path, **config: Any) -> tuple[int, list[dict[str, Any]]]:
+    """Run the stage; returns its exit code and the events it printed."""
+    out = io.StringIO()
+    environ = run.request("extractor", CONFIG | config, tmp_path / "request.json")
+    code = run_stage((EXTRACTOR,), environ, out)
+    return code, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def error_of(events: list[dict[str, Any]]) -> str:
+    assert events[-1]["event"] == "error"
+    return str(events[-1]["message"])
+
+
+def features_of(run: AnnotatedRun) -> FeatureSet:
+    return open_features(features_root(run.scratch, run.features_key))
+
+
+@pytest.mark.parametrize("noise", ["constant", "perSample"])
+def test_shards_hold_the_features_of_the_stored_pictures(tmp_path: Path, noise: str) -> None:
+    run = make_run(tmp_path, noise=noise)
+    code, events = extract(run, tmp_path)
+    assert code == 0, events[-1]
+    features = features_of(run)
+    pictures, masks = run.pictures(), run.masks()
+    artifact = open_artifact(open_store(run.store), "gan-trainer", run.inputs["generator"].key)
+    candidates = open_artifact(open_store(run.store), "candidates", run.inputs["candidates"].key)
+    assert artifact is not None
+    assert candidates is not None
+    generator = load_generator(artifact.read)
+    plan = feature_plan(ARCH, 3)
+    assert features.plan == plan
+    for index, image in enumerate(features.images):
+        assert np.array_equal(image.picture, pictures[image.id])
+        assert np.array_equal(image.labels, masks[image.id])
+        ws = generator.mapping(_z(index), 0.7)
+        drawn = draw_noise(0, "candidates", index, generator.synthesis.noise_shapes())
+        own = [torch.from_numpy(one) for one in drawn]
+        expected = render(
+            generator, ws, "constant" if noise == "constant" else own, plan, "float16"
+        )
+        for stored, native in zip(image.maps, expected.maps, strict=True):
+            assert np.array_equal(np.asarray(stored), native.numpy())
+
+
+def _z(index: int) -> torch.Tensor:
+    from hdgan.nets.latents import draw_z
+
+    return torch.from_numpy(draw_z(0, "candidates", index, ARCH.latent_dim))[None]
+
+
+def test_a_restart_makes_only_what_is_missing_or_damaged(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert extract(run, tmp_path)[0] == 0
+    root = features_root(run.scratch, run.features_key)
+    before = {path: path.stat().st_mtime_ns for path in root.glob("*/shard.json")}
+    index = (root / "index.json").read_bytes()
+    shutil.rmtree(root / run.ids[2])
+    damaged = root / run.ids[5] / "b16.conv1.npy"
+    data = bytearray(damaged.read_bytes())
+    data[200] ^= 4
+    damaged.write_bytes(data)
+    code, events = extract(run, tmp_path)
+    assert code == 0
+    changed = {
+        path.parent.name
+        for path in root.glob("*/shard.json")
+        if before[path] != path.stat().st_mtime_ns
+    }
+    assert changed == {run.ids[2], run.ids[5]}
+    assert any(run.ids[5] in str(event.get("message")) for event in events)
+    assert (root / "index.json").read_bytes() == index
+
+
+def test_an_altered_picture_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    name = run.ids[1]
+    picture = run.pictures()[name].copy()
+    picture[2:5, 2:5] = 255 - picture[2:5, 2:5]
+    altered = run.with_candidates({f"images/{name}.png": png(picture)})
+    code, events = extract(altered, tmp_path)
+    assert code == 64
+    assert name in error_of(events)
+    assert "not what its latent renders" in error_of(events)
+
+
+def test_rounding_of_another_device_is_accepted(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    name = run.ids[1]
+    picture = run.pictures()[name].astype(np.int16)
+    picture[::3] += 1
+    close = run.with_candidates({f"images/{name}.png": png(picture.clip(0, 255).astype(np.uint8))})
+    assert extract(close, tmp_path)[0] == 0
+
+
+def test_an_empty_annotation_names_the_image(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    masks = run.masks()
+    masks[run.ids[4]] = np.full((16, 16), 255, dtype=np.uint8)
+    code, events = extract(run.with_annotations(masks), tmp_path)
+    assert code == 64
+    assert run.ids[4] in error_of(events)
+    assert "labels no pixel" in error_of(events)
+    assert not features_root(run.scratch, run.features_key).exists()
+
+
+def test_a_class_no_training_image_has_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    masks = run.masks()
+    for name in run.ids[:4]:
+        masks[name][masks[name] == 1] = 0
+    code, events = extract(run.with_annotations(masks), tmp_path)
+    assert code == 64
+    assert "no training image has a pixel of class 'light'" in error_of(events)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    masks = dict(run.masks()) | {run.ids[0]: np.zeros((16, 20), dtype=np.uint8)}
+    code, events = extract(run.with_annotations(masks), tmp_path)
+    assert code == 64
+    assert "20 x 16" in error_of(events)
+
+
+def test_a_mask_with_an_unknown_class_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    three = (*run.classes, run.classes[0].model_copy(update={"name": "other"}))
+    stray = encode_mask(np.full((16, 16), 2, dtype=np.uint8), three)
+    code, events = extract(run.with_annotations({**run.masks(), run.ids[0]: stray}), tmp_path)
+    assert code == 64
+    assert "holds the values [2]" in error_of(events)
+
+
+def test_annotations_without_training_images_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    masks = {name: mask for name, mask in run.masks().items() if name in run.ids[4:]}
+    code, events = extract(run.with_annotations(masks), tmp_path)
+    assert code == 64
+    assert "no image of split train" in error_of(events)
+
+
+@pytest.mark.parametrize("what", ["generator", "candidates"])
+def test_annotations_of_something_else_are_refused(tmp_path: Path, what: str) -> None:
+    run = make_run(tmp_path)
+    code, events = extract(run.with_annotations(run.masks(), **{what: "0" * 64}), tmp_path)
+    assert code == 64
+    assert f"belong to {what} 000000000000" in error_of(events)
+
+
+def test_renamed_classes_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    renamed = [{"name": "x", "color": "#000000"}, {"name": "y", "color": "#ffffff"}]
+    code, events = extract(run.with_annotations(run.masks(), classes=renamed), tmp_path)
+    assert code == 64
+    assert "names and order must agree" in error_of(events)
+
+
+def test_more_blocks_than_there_are_is_a_request_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    code, events = extract(run, tmp_path, blocks=4)
+    assert code == 64
+    assert "1..3" in error_of(events)
+
+
+def test_too_little_space_is_known_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    code, events = extract(run, tmp_path)
+    assert code == 64
+    assert "the features of 8 images needs" in error_of(events)
+    root = features_root(run.scratch, run.features_key)
+    assert list(root.iterdir()) == []
+
+
+def test_dtypes_have_folders_of_their_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    other = replace(run, extractor={"blocks": 3, "dtype": "bfloat16"})
+    assert extract(run, tmp_path)[0] == 0
+    assert extract(other, tmp_path, dtype="bfloat16")[0] == 0
+    assert features_of(run).dtype == "float16"
+    assert features_of(other).dtype == "bfloat16"
