@@ -20,7 +20,7 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from hdgan.core.artifact import Attempt, artifact_key
+from hdgan.core.artifact import Attempt, artifact_key, open_artifact
 from hdgan.core.masks import encode_mask
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.request import InputRef
@@ -81,6 +81,7 @@ class AnnotatedRun:
             "store": self.store,
             "scratch": str(self.scratch),
             "device": "cpu",
+            "threads": 1,  # the work is tiny: more threads only wait for each other
         }
         path.write_text(json.dumps(request))
         return {"HDGAN_REQUEST": str(path)}
@@ -93,8 +94,6 @@ class AnnotatedRun:
     def with_candidates(self, change: Mapping[str, bytes]) -> AnnotatedRun:
         """The same run with some files of its candidates replaced, annotated as before."""
         store = open_store(self.store)
-        from hdgan.core.artifact import open_artifact
-
         before = open_artifact(store, "candidates", self.inputs["candidates"].key)
         assert before is not None
         files = {name: before.read(name) for name in before.names()} | dict(change)
@@ -104,8 +103,6 @@ class AnnotatedRun:
         return moved.with_annotations(self.masks())
 
     def pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
-        from hdgan.core.artifact import open_artifact
-
         artifact = open_artifact(
             open_store(self.store), "candidates", self.inputs["candidates"].key
         )

@@ -115,7 +115,7 @@ def test_everything_a_reader_needs_is_written(extracted: Extracted) -> None:
     for name in ("figure2.png", "confusion.png", "reliability.png"):
         assert Image.open(io.BytesIO(artifact.read(name))).size[0] > 100
     scores = json.loads(artifact.read("scores.json"))
-    for split in ("val", "test"):
+    for split, ids in (("val", scored[:2]), ("test", scored[2:])):
         own = scores[split]
         assert own["images"] == 2
         assert own["labelledPixels"] == 2 * 15 * 16  # one row of 16 is unlabelled in each
@@ -123,12 +123,9 @@ def test_everything_a_reader_needs_is_written(extracted: Extracted) -> None:
         low, high = own["dice"]["macroInterval95"]
         assert low <= own["dice"]["macro"] <= high
         assert len(own["reliability"]) == 15
-        assert [one["id"] for one in own["perImage"]] == [
-            name for name in scored if name in {image["id"] for image in own["perImage"]}
-        ]
+        assert [one["id"] for one in own["perImage"]] == list(ids)
     assert sorted(scores["baselines"]) == ["majority", "rgb", "rgbBlurred"]
     majority = scores["baselines"]["majority"]["test"]
-    assert majority["dice"]["perClass"]["dark"] in (0.0, majority["dice"]["perClass"]["dark"])
     assert 0.0 in majority["dice"]["perClass"].values()
     lines = [json.loads(line) for line in artifact.read("training.jsonl").splitlines()]
     assert {line["model"] for line in lines} == {"features", "rgb", "rgbBlurred"}
