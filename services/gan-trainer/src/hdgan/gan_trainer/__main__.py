@@ -1,3 +1,5 @@
+"""`python -m` entry of the gan-trainer service."""
+
 from hdgan.core.stage import main
 from hdgan.gan_trainer.stage import GAN_TRAINER
 

@@ -217,7 +217,8 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         (grid,) = ctx.saved_tensors
-        return _SampleAdjoint.apply(gradient, grid, ctx.image_shape), None
+        adjoint = _SampleAdjoint.apply(gradient, grid, ctx.image_shape)  # type: ignore[no-untyped-call]
+        return adjoint, None
 
 
 class _SampleAdjoint(torch.autograd.Function):
@@ -236,7 +237,8 @@ class _SampleAdjoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         (grid,) = ctx.saved_tensors
-        return _Sample.apply(gradient, grid), None, None
+        again = _Sample.apply(gradient, grid)  # type: ignore[no-untyped-call]
+        return again, None, None
 
 
 def _separable(x_BCHW: Tensor, taps: Tensor, *, stride: int = 1) -> Tensor:
@@ -276,8 +278,11 @@ def resample(images_B3HW: Tensor, inverse_B33: Tensor) -> Tensor:
     rim = 2 * extra
     fine = fine[:, :, start : start + 2 * height + rim, start : start + 2 * width + rim]
     # Positions are in units of half an image side; grid_sample wants them of what it is given.
-    rows = (torch.arange(2 * height + 2 * extra) - extra + 0.5) / height - 1
-    columns = (torch.arange(2 * width + 2 * extra) - extra + 0.5) / width - 1
+    # sym6 is not quite symmetric: it moves low frequencies by a fraction of a fine pixel, which
+    # rotations and flips would double. Sampling where things really are undoes that.
+    delay = float((taps * torch.arange(size, device=device)).sum()) - (size - 1) / 2
+    rows = (torch.arange(2 * height + 2 * extra) - extra + 0.5 - delay) / height - 1
+    columns = (torch.arange(2 * width + 2 * extra) - extra + 0.5 - delay) / width - 1
     points = torch.stack(
         [
             columns[None, :].expand(len(rows), -1),
@@ -287,9 +292,10 @@ def resample(images_B3HW: Tensor, inverse_B33: Tensor) -> Tensor:
         dim=-1,
     )
     grid = torch.einsum("bij,hwj->bhwi", inverse_B33[:, :2], points)
+    grid = grid + torch.tensor([delay / width, delay / height])
     grid = grid * torch.tensor([width / (width + extra), height / (height + extra)])
     grid = grid.to(device, images_B3HW.dtype)
-    warped = _Sample.apply(fine, grid)
+    warped = _Sample.apply(fine, grid)  # type: ignore[no-untyped-call]
     return _separable(warped, taps, stride=2)
 
 
@@ -343,9 +349,7 @@ def _rotation_about_luma(theta: Tensor) -> Tensor:
     return matrix
 
 
-def augment(
-    images_B3HW: Tensor, ops: AugmentSet, p: float, generator: torch.Generator
-) -> Tensor:
+def augment(images_B3HW: Tensor, ops: AugmentSet, p: float, generator: torch.Generator) -> Tensor:
     """Augment a batch.
 
     Args:

@@ -28,7 +28,7 @@ def discriminator_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
 def r1_penalty(real_logits_B: Tensor, reals_B3HW: Tensor) -> Tensor:
     """Mean over images of |grad_x D(x)|^2 (to be weighted by gamma / 2)."""
     (gradient,) = torch.autograd.grad(real_logits_B.sum(), reals_B3HW, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
 def path_lengths(images_B3HW: Tensor, ws_BND: Tensor, y_B3HW: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from hdgan.gan_trainer.randomness import keyed_generator, normal, sample_indices
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
+from hdgan.nets.layers import channels_last
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
@@ -77,8 +78,8 @@ class Training:
             torch.manual_seed(config.seed)
             generator, discriminator = Generator(arch), Discriminator(arch)
         self.arch = arch
-        self.generator = generator.to(self.device, memory_format=torch.channels_last)
-        self.discriminator = discriminator.to(self.device, memory_format=torch.channels_last)
+        self.generator = channels_last(generator.to(self.device))
+        self.discriminator = channels_last(discriminator.to(self.device))
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         if config.precision == "bfloat16":
             self.generator.synthesis.use_mixed_precision(config.mixed_resolutions, torch.bfloat16)
@@ -240,7 +241,9 @@ class Training:
         images = tiles.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         if self.config.mirror:
             mirrored = torch.rand(len(images), generator=self._key("mirror")) < 0.5
-            images = torch.where(mirrored[:, None, None, None].to(self.device), images.flip(3), images)
+            images = torch.where(
+                mirrored[:, None, None, None].to(self.device), images.flip(3), images
+            )
         return images
 
     # State

@@ -85,4 +85,6 @@ class Architecture:
             fields: Any = json.loads(data)
             return cls(**fields)
         except (ValueError, TypeError) as error:
-            raise RequestError(f"architecture.json is not one this version reads: {error}") from None
+            raise RequestError(
+                f"architecture.json is not one this version reads: {error}"
+            ) from None

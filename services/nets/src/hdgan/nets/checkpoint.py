@@ -12,6 +12,7 @@ from hdgan.core.errors import RequestError
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
+from hdgan.nets.layers import channels_last
 
 ARCHITECTURE = "architecture.json"
 GENERATOR = "generator.safetensors"
@@ -56,11 +57,11 @@ def load_generator(read: Read, device: torch.device | str = "cpu") -> Generator:
     generator = Generator(Architecture.from_json(read(ARCHITECTURE)))
     load_weights(generator, read(GENERATOR), GENERATOR)
     generator.eval().requires_grad_(False)
-    return generator.to(device, memory_format=torch.channels_last)
+    return channels_last(generator.to(device))
 
 
 def load_discriminator(read: Read, device: torch.device | str = "cpu") -> Discriminator:
     """The discriminator that belongs to a generator, for fine-tuning."""
     discriminator = Discriminator(Architecture.from_json(read(ARCHITECTURE)))
     load_weights(discriminator, read(DISCRIMINATOR), DISCRIMINATOR)
-    return discriminator.to(device)
+    return channels_last(discriminator.to(device))

@@ -47,7 +47,8 @@ class DiscriminatorBlock(nn.Module):
         x = activate(self.conv0(x_BCHW), self.clamp)
         x = activate(self.conv1(x), self.clamp)
         # The sum of two unit-variance paths has variance two.
-        return (x + residual) * math.sqrt(0.5)
+        total: Tensor = (x + residual) * math.sqrt(0.5)
+        return total
 
 
 class Discriminator(nn.Module):

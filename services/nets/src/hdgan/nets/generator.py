@@ -159,7 +159,7 @@ class ToRgb(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x_BCHW: Tensor, w_BD: Tensor) -> Tensor:
-        x = self.conv(x_BCHW, w_BD).float() + self.bias[None, :, None, None]
+        x: Tensor = self.conv(x_BCHW, w_BD).float() + self.bias[None, :, None, None]
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 

@@ -55,8 +55,8 @@ those labels, not how well a model trained on this dataset does on real slides.
 ## Files
 
 WebDataset shards `shard-*.tar`, per pair `<id>.png` (RGB), `<id>.mask.png` (8-bit indexed, value =
-class index), `<id>.uncertainty.png` (16-bit, 65535 = 1.0: Jensen-Shannon divergence of the ensemble,
-normalised), `<id>.json` (latent and scores). `index.parquet` has one row per pair, `classes.json`
+class index), `<id>.uncertainty.png` (16-bit, 65535 = 1.0: Jensen-Shannon divergence of the
+ensemble, normalised), `<id>.json` (latent and scores). `index.parquet` has one row per pair, `classes.json`
 the classes, `calibration.json` the draw that fixed the uncertainty threshold.
 
 ## Limits

@@ -121,7 +121,9 @@ def _scratch(ctx: StageContext) -> Path:
     return folder
 
 
-def _save(ctx: StageContext, uncertainties: NDArray[np.float64], done: list[dict[str, Any]]) -> None:
+def _save(
+    ctx: StageContext, uncertainties: NDArray[np.float64], done: list[dict[str, Any]]
+) -> None:
     state = {"uncertainties": uncertainties.tolist(), "shards": done}
     ctx.work.save(len(done), {"shards.json": json.dumps(state).encode()}, {})
     ctx.check_stop()

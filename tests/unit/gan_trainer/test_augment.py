@@ -1,0 +1,207 @@
+"""Each augmentation against an independent computation."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import pytest
+import torch
+
+from hdgan.core.errors import RequestError
+from hdgan.gan_trainer import augment as aug
+from hdgan.gan_trainer.randomness import keyed_generator
+
+
+def key(step: int = 0) -> torch.Generator:
+    return keyed_generator(0, step, "test")
+
+
+def smooth(batch: int = 1, side: int = 32) -> torch.Tensor:
+    """An image of low frequencies only, so that any good resampling filter leaves it alone."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    waves = [
+        torch.cos(2 * math.pi * (a * x + b * y) / side + a) for a, b in ((1, 0), (0, 2), (2, 1))
+    ]
+    return torch.stack(waves).expand(batch, 3, side, side).contiguous()
+
+
+def test_nothing_happens_at_p_zero_to_the_bit() -> None:
+    images = torch.rand(4, 3, 16, 16)
+    for ops in aug.AUGMENT_SETS.values():
+        assert aug.augment(images, ops, 0.0, key()) is images
+
+
+def test_sym6_is_an_orthonormal_low_pass_filter() -> None:
+    taps = torch.tensor(aug.SYM6, dtype=torch.float64)
+    assert float(taps.sum()) == pytest.approx(math.sqrt(2), abs=1e-12)
+    for shift in range(0, 12, 2):
+        product = float((taps[shift:] * taps[: 12 - shift]).sum())
+        assert product == pytest.approx(1.0 if shift == 0 else 0.0, abs=1e-10)
+
+
+def test_resampling_by_the_identity_returns_the_image() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    identity = torch.eye(3).expand(2, 3, 3)
+    torch.testing.assert_close(aug.resample(images, identity), images, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pixels", [-5, 3, 8])
+def test_resampling_by_whole_pixels_shifts(pixels: int) -> None:
+    images = torch.rand(1, 3, 32, 32)
+    inverse = torch.eye(3)[None].clone()
+    inverse[0, 0, 2] = -2 * pixels / 32
+    found = aug.resample(images, inverse)
+    inside = slice(10, 22)
+    source = slice(10 - pixels, 22 - pixels)
+    torch.testing.assert_close(
+        found[:, :, inside, inside], images[:, :, inside, source], rtol=0, atol=1e-4
+    )
+
+
+def test_resampling_by_ninety_degrees_rotates() -> None:
+    images = smooth()
+    inverse = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
+    found = aug.resample(images, inverse)
+    rotated = [torch.rot90(images, turns, (2, 3)) for turns in (1, 3)]
+    inside = slice(4, 28)
+    error = min(float((found - r)[:, :, inside, inside].abs().max()) for r in rotated)
+    assert error < 0.02
+
+
+def test_resampling_by_a_scale_reads_a_known_function() -> None:
+    """cos(kx) scaled by 2 is cos(kx / 2): the value is known between pixels."""
+    side = 64
+    position = (torch.arange(side) + 0.5) / side * 2 - 1
+    images = torch.cos(3 * position).expand(1, 3, side, side).contiguous()
+    inverse = torch.diag(torch.tensor([0.5, 0.5, 1.0]))[None]
+    expected = torch.cos(1.5 * position).expand(1, 3, side, side)
+    found = aug.resample(images, inverse)
+    torch.testing.assert_close(
+        found[:, :, 8:-8, 8:-8], expected[:, :, 8:-8, 8:-8], rtol=0, atol=3e-3
+    )
+
+
+def test_exact_operations_permute_pixels() -> None:
+    """Without translation every result is one of the eight symmetries, to the bit."""
+    images = torch.rand(1, 3, 8, 8).expand(200, 3, 8, 8)
+    ops = aug.AugmentSet(flip=True, rotate90=True)
+    found = aug.exact_transform(images, ops, aug._Draw(200, 1.0, key()))
+    symmetries = [
+        torch.rot90(one, turns, (1, 2))
+        for one in (images[0], images[0].flip(2))
+        for turns in range(4)
+    ]
+    seen = [0] * 8
+    for one in found:
+        matches = [i for i, s in enumerate(symmetries) if torch.equal(one, s)]
+        assert len(matches) == 1
+        seen[matches[0]] += 1
+    assert min(seen) > 8  # 25 expected of each
+
+
+def test_translated_image_is_the_shifted_array() -> None:
+    images = torch.rand(50, 3, 16, 16)
+    ops = aug.AugmentSet(translate=True)
+    found = aug.exact_transform(images, ops, aug._Draw(50, 1.0, key()))
+    shifts = set()
+    for before, after in zip(images, found, strict=True):
+        matches = [
+            (dy, dx)
+            for dy in range(-2, 3)
+            for dx in range(-2, 3)
+            if torch.equal(after[:, 4:12, 4:12], before[:, 4 - dy : 12 - dy, 4 - dx : 12 - dx])
+        ]
+        assert len(matches) == 1
+        shifts.add(matches[0])
+    assert len(shifts) > 10
+
+
+def matrix_for(ops: aug.AugmentSet, batch: int = 300) -> torch.Tensor:
+    matrix = aug.colour_matrix(ops, aug._Draw(batch, 1.0, key()))
+    assert matrix is not None
+    return matrix
+
+
+def test_brightness_adds_and_contrast_multiplies() -> None:
+    bright = matrix_for(aug.AugmentSet(brightness=True))
+    assert torch.equal(bright[:, :3, :3], torch.eye(3).expand(300, 3, 3))
+    shift = bright[:, 0, 3]
+    assert torch.equal(bright[:, :3, 3], shift[:, None].expand(-1, 3))
+    assert float(shift.std()) == pytest.approx(0.2, rel=0.15)
+    contrast = matrix_for(aug.AugmentSet(contrast=True))
+    factor = contrast[:, 0, 0]
+    assert torch.allclose(contrast[:, :3, :3], factor[:, None, None] * torch.eye(3))
+    assert float(factor.log2().std()) == pytest.approx(0.5, rel=0.15)
+
+
+def test_luma_flip_keeps_chroma_and_negates_luma() -> None:
+    matrix = matrix_for(aug.AugmentSet(luma_flip=True))
+    grey, chroma = torch.ones(3), torch.tensor([1.0, -1.0, 0.0])
+    flipped = 0
+    for one in matrix[:, :3, :3]:
+        torch.testing.assert_close(one @ chroma, chroma)
+        sign = 1.0 if torch.allclose(one @ grey, grey, atol=1e-5) else -1.0
+        torch.testing.assert_close(one @ grey, sign * grey)
+        flipped += sign < 0
+    assert 100 < flipped < 200
+
+
+def test_hue_rotates_about_grey() -> None:
+    for one in matrix_for(aug.AugmentSet(hue=True), 20)[:, :3, :3]:
+        torch.testing.assert_close(one @ torch.ones(3), torch.ones(3))
+        torch.testing.assert_close(one @ one.T, torch.eye(3), rtol=0, atol=1e-5)
+        assert float(torch.linalg.det(one)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_saturation_zero_distance_from_grey_stays_grey() -> None:
+    colour = torch.tensor([0.9, 0.1, 0.4])
+    for one in matrix_for(aug.AugmentSet(saturation=True), 50):
+        changed = one[:3, :3] @ colour
+        assert float(changed.mean()) == pytest.approx(float(colour.mean()), abs=1e-5)
+        assert torch.allclose(one[3], torch.tensor([0.0, 0.0, 0.0, 1.0]))
+
+
+def test_histology_set_never_invents_stains() -> None:
+    ops = aug.AUGMENT_SETS["histology"]
+    assert not ops.luma_flip
+    assert not ops.hue
+    eosin = torch.tensor([0.85, 0.45, 0.62]) * 2 - 1
+    images = eosin[None, :, None, None].expand(100, 3, 8, 8).contiguous()
+    found = (aug.augment(images, ops, 1.0, key())[:, :, 4, 4] + 1) / 2
+    hues = [colorsys.rgb_to_hsv(*rgb)[0] for rgb in found.clamp(0.01, 0.99).tolist()]
+    spread = sorted((h - 0.929 + 0.5) % 1 - 0.5 for h in hues)
+    assert abs(spread[10]) < 0.08
+    assert abs(spread[-10]) < 0.08
+
+
+def test_share_of_changed_images_is_p() -> None:
+    images = torch.rand(1, 3, 8, 8).expand(2000, 3, 8, 8)
+    ops = aug.AugmentSet(brightness=True)
+    changed = (aug.augment(images, ops, 0.3, key()) != images).flatten(1).any(dim=1)
+    assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.04)
+
+
+def test_gradient_and_second_derivative_through_the_whole_pipeline() -> None:
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    # A smooth nonlinearity behind it, so that second derivatives are not zero.
+    inverse = torch.tensor([[[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]]]).expand(2, 3, 3)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return aug.resample(x, inverse).square().sum()
+
+    assert torch.autograd.gradcheck(function, images)
+    assert torch.autograd.gradgradcheck(function, images)
+
+
+def test_same_key_same_draw_other_key_another() -> None:
+    images = torch.rand(4, 3, 16, 16)
+    ops = aug.AUGMENT_SETS["bgc"]
+    first = aug.augment(images, ops, 0.8, key(1))
+    assert torch.equal(first, aug.augment(images, ops, 0.8, key(1)))
+    assert not torch.equal(first, aug.augment(images, ops, 0.8, key(2)))
+
+
+def test_unknown_set_lists_the_known_ones() -> None:
+    with pytest.raises(RequestError, match="'stains' is not one of blit"):
+        aug.augment_set("stains")
