@@ -24,10 +24,10 @@ def dataset_card(
         scores: the classifier's scores.json.
     """
     side = f"{rows[0]['width']} x {rows[0]['height']} px at {rows[0]['mpp']:g} um/px"
-    test = scores["splits"]["test"]
+    test = scores["test"]
     table = "\n".join(
         f"| {i} | {one.name} | {one.color} | {_mean_fraction(rows, one.name):.1%} "
-        f"| {_number(test['classes'].get(one.name, {}).get('dice'))} |"
+        f"| {_number(test['dice']['perClass'].get(one.name))} |"
         for i, one in enumerate(classes)
     )
     return f"""# Synthetic histology: {len(rows)} image + mask pairs
@@ -48,7 +48,7 @@ generator's own features (Rizvi et al. 2022, Histopathology DatasetGAN). No imag
 |---|---|---|---|---|
 {table}
 
-Macro Dice on held-out generated images: {_number(test["macro"].get("dice"))}. The score is
+Macro Dice on held-out generated images: {_number(test["dice"]["macro"])}. The score is
 measured against human or stand-in labels of *generated* images; it says how well masks follow
 those labels, not how well a model trained on this dataset does on real slides.
 
@@ -56,8 +56,8 @@ those labels, not how well a model trained on this dataset does on real slides.
 
 WebDataset shards `shard-*.tar`, per pair `<id>.png` (RGB), `<id>.mask.png` (8-bit indexed, value =
 class index), `<id>.uncertainty.png` (16-bit, 65535 = 1.0: Jensen-Shannon divergence of the
-ensemble, normalised), `<id>.json` (latent and scores). `index.parquet` has one row per pair, `classes.json`
-the classes, `calibration.json` the draw that fixed the uncertainty threshold.
+ensemble, normalised), `<id>.json` (latent and scores). `index.parquet` has one row per pair,
+`classes.json` the classes, `calibration.json` the draw that fixed the uncertainty threshold.
 
 ## Limits
 
