@@ -82,6 +82,16 @@ def test_resampling_by_a_scale_reads_a_known_function() -> None:
     )
 
 
+def test_large_images_are_filtered_by_convolution_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.rand(2, 3, 24, 24)
+    inverse = torch.tensor([[[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]]]).expand(2, 3, 3)
+    as_matrices = aug.resample(images, inverse)
+    monkeypatch.setattr(aug, "MATRIX_SIDE", 16)
+    torch.testing.assert_close(aug.resample(images, inverse), as_matrices, rtol=0, atol=1e-5)
+
+
 def test_exact_operations_permute_pixels() -> None:
     """Without translation every result is one of the eight symmetries, to the bit."""
     images = torch.rand(1, 3, 8, 8).expand(200, 3, 8, 8)

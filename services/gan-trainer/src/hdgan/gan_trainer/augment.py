@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -241,62 +242,77 @@ class _SampleAdjoint(torch.autograd.Function):
         return again, None, None
 
 
-def _separable(x_BCHW: Tensor, taps: Tensor, *, stride: int = 1) -> Tensor:
-    """Valid depthwise convolution with the same 1-D taps along both axes."""
-    channels, size = x_BCHW.shape[1], len(taps)
-    column = taps.reshape(1, 1, size, 1).expand(channels, 1, size, 1)
-    row = taps.reshape(1, 1, 1, size).expand(channels, 1, 1, size)
-    x = F.conv2d(x_BCHW, column, groups=channels, stride=(stride, 1))
-    return F.conv2d(x, row, groups=channels, stride=(1, stride))
+# Up to this side the filters run as dense matrices, above as convolutions: a matrix product is
+# several times faster on small images, but its cost per pixel grows with the side.
+MATRIX_SIDE = 512
+_MARGIN = len(SYM6) // 2  # reflected pixels around the image before it is upsampled
+_RIM = len(SYM6) // 2 - 1  # fine pixels that the downsampling filter eats on each side
+
+
+def _taps(like: Tensor) -> Tensor:
+    taps = torch.tensor(SYM6, device=like.device, dtype=like.dtype)
+    return taps / taps.sum()
+
+
+def _upsample_last(x: Tensor) -> Tensor:
+    """Twice the resolution along the last axis, and a rim: [..., W] -> [..., 2 W + 2 rim].
+
+    Reflect a few pixels, put zeros between, filter with gain 2. Pixel i of the input covers fine
+    pixels rim + 2i and rim + 2i + 1.
+    """
+    taps = _taps(x)
+    lines = F.pad(x.reshape(-1, 1, x.shape[-1]), (_MARGIN, _MARGIN), mode="reflect")
+    spread = torch.stack([lines, torch.zeros_like(lines)], dim=-1).flatten(2)
+    fine = F.conv1d(spread, (taps.flip(0) * 2).reshape(1, 1, -1))
+    # Output k of a valid filter is centred on its input k + (taps - 1) / 2. Pixel 0 sits at
+    # 2 * margin and should be centred between fine pixels 0 and 1, hence the offset.
+    start = 2 * _MARGIN - len(SYM6) // 2 - _RIM
+    fine = fine[..., start : start + 2 * x.shape[-1] + 2 * _RIM]
+    return fine.reshape(*x.shape[:-1], -1)
+
+
+def _downsample_last(x: Tensor) -> Tensor:
+    """Filter and keep every second: [..., 2 W + 2 rim] -> [..., W]; undoes `_upsample_last`."""
+    coarse = F.conv1d(x.reshape(-1, 1, x.shape[-1]), _taps(x).reshape(1, 1, -1), stride=2)
+    return coarse.reshape(*x.shape[:-1], -1)
+
+
+def _both_axes(x_BCHW: Tensor, filter_last: Callable[[Tensor], Tensor], side: int) -> Tensor:
+    """Apply a linear filter of the last axis to rows and columns."""
+    if side > MATRIX_SIDE:
+        return filter_last(filter_last(x_BCHW.transpose(2, 3)).transpose(2, 3))
+
+    def matrix(size: int) -> Tensor:
+        return filter_last(torch.eye(size, device=x_BCHW.device, dtype=x_BCHW.dtype))
+
+    return matrix(x_BCHW.shape[2]).T @ (x_BCHW @ matrix(x_BCHW.shape[3]))
 
 
 def resample(images_B3HW: Tensor, inverse_B33: Tensor) -> Tensor:
     """Warp by an inverse transform, antialiased: upsample 2x, sample bilinearly, downsample 2x.
 
-    Both filters are sym6 (appendix B.1); borders reflect.
+    Both filters are sym6 (appendix B.1); borders reflect. The identity returns the image.
     """
-    batch, channels, height, width = images_B3HW.shape
-    device = images_B3HW.device
-    taps = torch.tensor(SYM6, device=device, dtype=images_B3HW.dtype)
-    taps = taps / taps.sum()
-    size = len(taps)
-    half = size // 2
-    # Upsample: reflect a few pixels, put zeros between, filter with gain 2 per axis. Pixel i of
-    # the input covers pixels 2i and 2i + 1 of the output.
-    margin = half
-    padded = F.pad(images_B3HW, (margin, margin, margin, margin), mode="reflect")
-    zeros = padded.new_zeros(batch, channels, padded.shape[2], 2, padded.shape[3], 2)
-    zeros[:, :, :, 0, :, 0] = padded
-    zeros = zeros.reshape(batch, channels, padded.shape[2] * 2, padded.shape[3] * 2)
-    fine = _separable(zeros, taps.flip(0) * 2)
-    # Output k of a valid filter is centred on its input k + (size - 1) / 2. Pixel 0 sits at
-    # 2 * margin and should be centred between fine pixels 0 and 1, hence the offset.
-    # A rim as wide as what the second filter eats stays, so that an untouched image comes back
-    # exactly, up to its border.
-    extra = half - 1
-    start = 2 * margin - half - extra
-    rim = 2 * extra
-    fine = fine[:, :, start : start + 2 * height + rim, start : start + 2 * width + rim]
-    # Positions are in units of half an image side; grid_sample wants them of what it is given.
+    height, width = images_B3HW.shape[2:]
+    side = max(height, width)
+    fine = _both_axes(images_B3HW.contiguous(), _upsample_last, side)
     # sym6 is not quite symmetric: it moves low frequencies by a fraction of a fine pixel, which
     # rotations and flips would double. Sampling where things really are undoes that.
-    delay = float((taps * torch.arange(size, device=device)).sum()) - (size - 1) / 2
-    rows = (torch.arange(2 * height + 2 * extra) - extra + 0.5 - delay) / height - 1
-    columns = (torch.arange(2 * width + 2 * extra) - extra + 0.5 - delay) / width - 1
-    points = torch.stack(
-        [
-            columns[None, :].expand(len(rows), -1),
-            rows[:, None].expand(-1, len(columns)),
-            torch.ones(len(rows), len(columns)),
-        ],
-        dim=-1,
-    )
-    grid = torch.einsum("bij,hwj->bhwi", inverse_B33[:, :2], points)
+    centre = torch.tensor(SYM6) @ torch.arange(len(SYM6)).float() / sum(SYM6)
+    delay = float(centre) - (len(SYM6) - 1) / 2
+    # Sample at the centres of a fine output grid; positions are in units of half an image side.
+    rows = (torch.arange(2 * height + 2 * _RIM) - _RIM + 0.5 - delay) / height - 1
+    columns = (torch.arange(2 * width + 2 * _RIM) - _RIM + 0.5 - delay) / width - 1
+    # The inverse transform is affine: a part of the rows plus a part of the columns.
+    across = columns[None, :, None] * inverse_B33[:, None, :2, 0]
+    down = rows[None, :, None] * inverse_B33[:, None, :2, 1] + inverse_B33[:, None, :2, 2]
+    grid = across[:, None] + down[:, :, None]
     grid = grid + torch.tensor([delay / width, delay / height])
-    grid = grid * torch.tensor([width / (width + extra), height / (height + extra)])
-    grid = grid.to(device, images_B3HW.dtype)
+    # grid_sample wants them in units of half of what it is given, rim included.
+    grid = grid * torch.tensor([width / (width + _RIM), height / (height + _RIM)])
+    grid = grid.to(images_B3HW.device, images_B3HW.dtype)
     warped = _Sample.apply(fine, grid)  # type: ignore[no-untyped-call]
-    return _separable(warped, taps, stride=2)
+    return _both_axes(warped, _downsample_last, side)
 
 
 _LUMA = torch.tensor([1.0, 1.0, 1.0, 0.0]) / math.sqrt(3.0)

@@ -28,8 +28,6 @@ from hdgan.nets.layers import channels_last
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
-# Clamp of activations when the top resolutions run in 16 bits (StyleGAN2-ADA).
-MIXED_PRECISION_CLAMP = 256.0
 
 
 def architecture_for(config: GanTrainerConfig, resolution: int) -> Architecture:
@@ -41,7 +39,8 @@ def architecture_for(config: GanTrainerConfig, resolution: int) -> Architecture:
         mapping_lr_multiplier=config.mapping_lr_multiplier,
         channel_base=config.channel_base,
         channel_max=config.channel_max,
-        conv_clamp=None if config.precision == "float32" else MIXED_PRECISION_CLAMP,
+        # The paper clamps because float16 overflows; bfloat16 has the range of float32.
+        conv_clamp=None,
         minibatch_std_group=config.minibatch_std_group,
     )
 

@@ -32,7 +32,8 @@ def activate(x: Tensor, clamp: float | None = None, gain: float = ACTIVATION_GAI
     """Leaky ReLU (0.2) times `gain`, clamped to +-`clamp` when given."""
     x = F.leaky_relu(x, LEAKY_SLOPE)
     x = x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    # hardtanh is clamp with a cheaper derivative.
+    return x if clamp is None else F.hardtanh(x, -clamp, clamp)
 
 
 def fir_kernel() -> Tensor:
