@@ -304,7 +304,7 @@ NEUTRAL_VALUES = {
     "ClassifierConfig.epochs": None,
     "ClassifierConfig.label_smoothing": 0.0,
     "ClassifierConfig.feature_noise": 0.0,
-    "ClassifierConfig.patience": 5,
+    "ClassifierConfig.patience": 3,
     "ClassifierConfig.seed": 0,
     "ClassifierConfig.boundary_tolerance_um": 2.0,
     "SynthesizerConfig.count": 1000,

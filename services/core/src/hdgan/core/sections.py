@@ -413,9 +413,10 @@ class ClassifierTraining:
 
 
 PRESETS: dict[Literal["default", "paper"], ClassifierTraining] = {
-    # Adam on small batches reaches the same validation loss in a fraction of the epochs.
-    "default": ClassifierTraining("adam", 1e-3, 8192, 0.1, 20),
-    # Optimizer, rate and batch as published; the paper states neither dropout nor epochs.
+    # Many small steps of Adam: on the demo, batches of 1024 gave a better Dice after as many rows
+    # than batches of 8192, and it stopped rising within ten epochs.
+    "default": ClassifierTraining("adam", 1e-3, 1024, 0.1, 10),
+    # Optimizer, rate and batch as published; dropout and epochs are our choice.
     "paper": ClassifierTraining("sgd", 1e-4, 65_536, 0.1, 100),
 }
 
@@ -427,7 +428,7 @@ class ClassifierConfig(Section):
 
     preset: Literal["default", "paper"] = "default"
     """Fills in `optimizer`, `learningRate`, `batch`, `dropout` and `epochs` where they are null.
-    `default`: adam, 0.001, 8192, 0.1, 20. `paper`: sgd, 0.0001, 65536, 0.1, 100."""
+    `default`: adam, 0.001, 1024, 0.1, 10. `paper`: sgd, 0.0001, 65536, 0.1, 100."""
 
     members: int = Field(10, ge=1, le=100)
     """Networks in the ensemble. 10 as in the paper."""
@@ -457,8 +458,9 @@ class ClassifierConfig(Section):
     """Standard deviation of Gaussian noise added to standardised features in training. 0: off, as
     in the paper."""
 
-    patience: int = Field(5, ge=1, le=100_000)
-    """Epochs without a better validation loss before a member stops."""
+    patience: int = Field(3, ge=1, le=100_000)
+    """Epochs without a better macro Dice on the validation images before training stops; the best
+    epoch is kept. 3: the score of a few images wavers for an epoch or two."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of weights and pixel order; member m uses its own stream of it."""
