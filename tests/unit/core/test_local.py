@@ -18,7 +18,9 @@ import pytest
 
 from hdgan.core.annotations import publish
 from hdgan.core.artifact import Attempt, open_artifact
-from hdgan.core.local import RunResult, run_local
+from hdgan.core.errors import NoSpace
+from hdgan.core.local import RunResult, failure_message, run_local
+from hdgan.core.process import Ended
 from hdgan.core.progress_view import BarView, PlainView, describe_progress, format_seconds
 from hdgan.core.run import load_run
 from hdgan.core.store import open_store
@@ -150,6 +152,25 @@ def test_a_bug_shows_its_traceback_and_a_kill_its_signal(bench: Bench) -> None:
 
     killed = bench.run()
     assert (killed.exit_code, "SIGKILL (usually: out of memory)" in killed.message) == (70, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_no_space_for_the_log_is_said_and_noted(bench: Bench) -> None:
+    log = bench.folder / "scratch/logs/small/tiler.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+
+    with pytest.raises(NoSpace, match=r"cannot write .*tiler\.log: No space.*work is kept"):
+        bench.run()
+
+    status = bench.status()
+    assert (status["outcome"], status["active"]) == ("Failed", "tiler")
+    assert "No space" in status["message"]
+
+
+def test_a_full_memory_map_is_told_from_a_bug(tmp_path: Path) -> None:
+    ended = Ended(-signal.SIGBUS, None, [], tmp_path / "log", False)
+    assert "SIGBUS (usually: no space left on scratch" in failure_message("extractor", ended)
 
 
 def test_stopping_early_starts_again_while_there_is_progress(bench: Bench) -> None:

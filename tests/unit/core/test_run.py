@@ -155,6 +155,10 @@ def test_a_colour_without_quotes_is_explained(write: Write) -> None:
         (b"", "must be a mapping"),
         (b"a: b: c", "line 1"),
         (b"a: !!python/object/apply:os.system [ls]", "line 1"),
+        (b"a: !!timestamp tomorrow", "line 1, column 4: tags"),
+        (b"a: !!bool perhaps", "line 1, column 4: tags"),
+        (b'a: {b: ["x\\0y"]}', r"'x\\x00y' contains a NUL"),
+        (b'a: "\\uD800"', "half a surrogate pair"),
     ],
 )
 def test_what_is_no_run_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:

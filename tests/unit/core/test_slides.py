@@ -29,6 +29,15 @@ def test_slides_are_found_by_suffix_in_a_stable_order(tmp_path: Path) -> None:
     assert [item.name for item in take_snapshot(str(tmp_path / "b.svs")).slides] == ["b.svs"]
 
 
+def test_a_name_that_is_no_utf_8_is_refused_by_name(tmp_path: Path) -> None:
+    try:
+        slide(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.svs")))
+    except OSError:
+        pytest.skip("this file system has only UTF-8 names")
+    with pytest.raises(RequestError, match=r"caf\\udce9\.svs' is not UTF-8: rename"):
+        take_snapshot(str(tmp_path))
+
+
 def test_the_digest_follows_name_size_and_time_and_not_the_folder(tmp_path: Path) -> None:
     first = tmp_path / "one"
     slide(first / "a.svs")

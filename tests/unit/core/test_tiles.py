@@ -129,6 +129,18 @@ def test_the_chosen_tiles_come_with_their_rows(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, pictures[number])
 
 
+def test_the_temporary_copy_of_a_shard_lies_on_scratch(tmp_path: Path) -> None:
+    store, index, _ = _store_tiles(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    tiles = iter_tiles(store, index, range(4), scratch)
+    next(tiles)
+    assert len(list(scratch.rglob("shard.tar"))) == 1
+    list(tiles)
+    assert not list(scratch.iterdir())
+
+
 def test_tiles_that_are_missing_or_wrong_are_refused(tmp_path: Path) -> None:
     store, index, _ = _store_tiles(tmp_path)
 

@@ -39,7 +39,7 @@ def explain_os_error(error: OSError, action: str, path: Path | str) -> StoreErro
         errno.EROFS: "the file system is mounted read-only: use another folder",
         errno.ENOTDIR: "a part of this path is a file, not a folder: use another folder",
         errno.EISDIR: "this is a folder where a file should be: use another folder",
-        errno.ENOENT: "a folder of this path does not exist",
+        errno.ENOENT: "a folder of this path does not exist: make it, or use another folder",
         errno.ENAMETOOLONG: "use a folder with a shorter path",
         errno.EIO: "the disk reports an error: check its health",
     }.get(error.errno or 0, "check the disk and the path")

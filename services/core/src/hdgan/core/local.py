@@ -120,6 +120,10 @@ class LocalRun:
             except _Failure as failure:
                 self._write("Failed", statuses, active=failure.stage, message=str(failure))
                 return RunResult("Failed", failure.code, str(failure), observed, statuses)
+            except HdganError as error:
+                # Of the runner itself, e.g. no space for its log: the note must not say Running.
+                self._write("Failed", statuses, active=node.name, message=str(error))
+                raise
             observed = observe(self._store, self._run, external, observed)
             made = "classifier" if node.cache else node.name
             if made not in observed.artifacts:
@@ -261,6 +265,8 @@ def failure_message(stage: str, ended: Ended) -> str:
         reason = f"it was killed by {name}"
         if name == "SIGKILL":
             reason += " (usually: out of memory)"
+        elif name == "SIGBUS":
+            reason += " (usually: no space left on scratch for a memory-mapped file)"
         advice = "run the same command again" + (
             "; use a smaller batch if memory was short" if name == "SIGKILL" else ""
         )

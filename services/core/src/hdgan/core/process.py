@@ -17,6 +17,7 @@ from threading import Thread
 from types import FrameType
 from typing import IO, Any
 
+from hdgan.core.atomic_file import explain_os_error, writing
 from hdgan.core.events import parse_event
 from hdgan.core.request import PART_VARIABLE, REQUEST_VARIABLE, StageRequest
 from hdgan.core.stage import GRACE_VARIABLE
@@ -75,14 +76,36 @@ def run_stage_process(
     on_event: Callable[[dict[str, Any]], None],
     on_stopping: Callable[[], None],
 ) -> Ended:
-    """Run the request's service until it ends. A second request to stop kills it."""
+    """Run the request's service until it ends. A second request to stop kills it.
+
+    StoreError (NoSpace) if its request or its log cannot be written to scratch.
+    """
     scratch = Path(request.scratch)
     request_file = scratch / "requests" / request.run / f"{request.stage}.json"
     log_file = scratch / "logs" / request.run / f"{request.stage}.log"
-    for path in (request_file, log_file):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    request_file.write_text(request.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
-    with log_file.open("a", encoding="utf-8") as log:
+    # Whole or not at all: another runner of the same run may be starting the same stage.
+    with writing(request_file) as file:
+        file.write(request.model_dump_json(by_alias=True, indent=1).encode())
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        return _start(request, request_file, log_file, grace, stop, on_event, on_stopping)
+    except BrokenPipeError:
+        raise  # whoever read our own output has enough
+    except OSError as error:
+        raise explain_os_error(error, "write", log_file) from error
+
+
+def _start(
+    request: StageRequest,
+    request_file: Path,
+    log_file: Path,
+    grace: float,
+    stop: StopFlag,
+    on_event: Callable[[dict[str, Any]], None],
+    on_stopping: Callable[[], None],
+) -> Ended:
+    # By lines, so that a log that cannot be written is known at once, not when the stage has ended.
+    with log_file.open("a", encoding="utf-8", buffering=1) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"hdgan.{request.service}"],
             env=_environment(request, request_file, grace),

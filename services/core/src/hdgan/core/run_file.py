@@ -1,4 +1,5 @@
-"""Reads the text of a run file into plain values: bounded, no surprises of YAML 1.1, no aliases."""
+"""Reads the text of a run file into plain values: bounded, no surprises of YAML 1.1, no aliases, no
+tags."""
 
 from __future__ import annotations
 
@@ -24,6 +25,14 @@ class _Loader(yaml.SafeLoader):
             mark = self.get_mark()
             raise yaml.composer.ComposerError(
                 None, None, "aliases (*name) are not supported in run files", mark
+            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"tags ({event.tag}) are not supported in run files; put quotes around texts",
+                event.start_mark,
             )
         return super().compose_node(parent, index)
 
@@ -82,7 +91,9 @@ def parse_document(path: Path) -> object:
             f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
     try:
-        return _parse_json(text) if path.suffix.lower() == ".json" else _parse_yaml(text)
+        document = _parse_json(text) if path.suffix.lower() == ".json" else _parse_yaml(text)
+        _refuse_unusable_text(document)
+        return document
     except (yaml.YAMLError, ValueError) as error:
         raise RequestError(f"{path}: {_where(error)}") from None
     except RecursionError:
@@ -95,6 +106,22 @@ def _parse_yaml(text: str) -> object:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def _refuse_unusable_text(value: object) -> None:
+    """ValueError for text that escapes brought in and that can be no name, path or URI."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_unusable_text(name)
+            _refuse_unusable_text(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_unusable_text(item)
+    elif isinstance(value, str) and re.search("[\x00\ud800-\udfff]", value):
+        shortened = value if len(value) <= 80 else f"{value[:77]}..."
+        raise ValueError(
+            f"{shortened!a} contains a NUL or half a surrogate pair: correct its escapes"
+        )
 
 
 def _parse_json(text: str) -> object:

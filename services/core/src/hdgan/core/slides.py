@@ -139,6 +139,12 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _file(path: Path, name: str) -> SlideFile:
     status = path.stat()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise RequestError(
+            f"slides.uri: the name {str(path)!a} is not UTF-8: rename the file"
+        ) from None
     return SlideFile(name=name, uri=str(path), size=status.st_size, version=str(status.st_mtime_ns))
 
 

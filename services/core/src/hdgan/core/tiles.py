@@ -80,13 +80,14 @@ def training_rows(table: pa.Table, holdout_fold: int) -> NDArray[np.int64]:
 
 
 def iter_tiles(
-    store: Store, index: pa.Table, rows: Iterable[int]
+    store: Store, index: pa.Table, rows: Iterable[int], scratch: Path | None = None
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """The chosen tiles as (row number in `index`, RGB uint8 [H, W, 3]), shard by shard.
 
-    Each shard is read once, from a temporary copy; tiles come in the order of the shards, not of
-    `rows`. Every PNG is checked against the index. InputMissing if a shard or a tile is not there,
-    DataError if a tile is damaged.
+    Each shard is read once, from a temporary copy in `scratch` (None: where the system keeps
+    temporary files, which a shard of large tiles may not fit into); tiles come in the order of the
+    shards, not of `rows`. Every PNG is checked against the index. InputMissing if a shard or a tile
+    is not there, DataError if a tile is damaged.
     """
     wanted: dict[tuple[str, str], dict[str, int]] = {}
     units, shards, tiles = (index.column(name) for name in ("unit_key", "shard", "tile"))
@@ -94,7 +95,7 @@ def iter_tiles(
         place = (units[row].as_py(), shards[row].as_py())
         wanted.setdefault(place, {})[f"{tiles[row].as_py()}.png"] = row
     digests = index.column("digest")
-    with tempfile.TemporaryDirectory(prefix="hdgan-tiles-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hdgan-tiles-", dir=scratch) as folder:
         path = Path(folder, "shard.tar")
         for (unit, shard), names in sorted(wanted.items()):
             artifact = open_artifact(store, "slide-tiles", unit)

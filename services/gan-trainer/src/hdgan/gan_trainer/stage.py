@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from hdgan.core.errors import RequestError, Stopped
+from hdgan.core.errors import InputMissing, RequestError, Stopped
+from hdgan.core.initial_networks import networks_digest
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import GanTrainerConfig
 from hdgan.core.stage import Stage, StageContext
@@ -25,13 +26,19 @@ def train(ctx: StageContext) -> None:
     config: GanTrainerConfig = ctx.config
     resolution = _tile_size(ctx)
     split = split_tiles(ctx.input("tiles"), config.holdout_fold, config.batch)
+
+    def decoded(done: int, total: int) -> None:
+        # Decoding very many tiles outlasts the grace; nothing of it would be saved anyway.
+        ctx.check_stop()
+        ctx.progress(done, total, "tiles")
+
     tiles = open_tiles(
         ctx.store,
         split,
         resolution,
         ctx.scratch / "tiles",
         require_space=ctx.require_scratch,
-        progress=lambda done, total: ctx.progress(done, total, "tiles"),
+        progress=decoded,
     )
     ctx.check_stop()
     total = int(config.kimg * 1000)
@@ -82,9 +89,17 @@ def _initialise(ctx: StageContext, training: Training) -> None:
     uri = ctx.request.context.get("initFrom")
     if uri is None:
         return
+    if networks_digest(str(uri)) != ctx.value("initDigest"):
+        raise InputMissing(
+            f"ganTrainer.initFrom: the networks in {uri} changed since the run started: "
+            "run the same command again"
+        )
     source = open_store(str(uri))
-    generator = checkpoint.load_generator(source.get)
-    discriminator = checkpoint.load_discriminator(source.get)
+    try:
+        generator = checkpoint.load_generator(source.get)
+        discriminator = checkpoint.load_discriminator(source.get)
+    except RequestError as error:
+        raise RequestError(f"ganTrainer.initFrom: {uri}: {error}") from error
     training.initialise_from(generator, discriminator)
     ctx.log(f"fine-tuning from {uri}")
 

@@ -70,7 +70,7 @@ def open_tiles(
         partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npy")
         try:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            _decode(store, split, tile_size, array, progress)
+            _decode(store, split, tile_size, array, folder, progress)
             array.flush()
             del array
             os.replace(partial, path)
@@ -87,10 +87,12 @@ def _decode(
     split: TileSplit,
     tile_size: int,
     array: NDArray[np.uint8],
+    scratch: Path,
     progress: Callable[[int, int], None],
 ) -> None:
     position = {int(row): i for i, row in enumerate(split.train)}
-    for done, (row, pixels) in enumerate(iter_tiles(store, split.index, split.train), start=1):
+    tiles = iter_tiles(store, split.index, split.train, scratch)
+    for done, (row, pixels) in enumerate(tiles, start=1):
         if pixels.shape != (tile_size, tile_size, 3):
             tile = split.index.column("tile")[int(row)].as_py()
             raise RequestError(
