@@ -9,9 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
+from ada_resampling import ada_resampling
+from dense_labelling import dense_labelling
 from feature_rows import feature_rows
 
-BENCHMARKS: Mapping[str, Callable[[], dict[str, object]]] = {"feature-rows": feature_rows}
+BENCHMARKS: Mapping[str, Callable[[], dict[str, object]]] = {
+    "ada-resampling": ada_resampling,
+    "dense-labelling": dense_labelling,
+    "feature-rows": feature_rows,
+}
 
 
 def main() -> None:

@@ -16,9 +16,8 @@ from typing import Any
 import yaml
 
 TEMPLATE = Path(__file__).with_name("demo.yaml")
-# From noise, compartments appear after some tens of kimg and get better up to a few hundred.
-FROM_SCRATCH_KIMG = 200
-FROM_SCRATCH_SNAPSHOT_KIMG = 5
+# The run that made the shipped networks: from scratch, the demo trains as they were trained.
+FROM_SCRATCH_RUN = Path(__file__).with_name("skin-64") / "run.yaml"
 INIT_FILES = ("generator.safetensors", "discriminator.safetensors", "architecture.json")
 # What OpenSlide opens by its name. Only for counting: the tiler decides what it can read.
 SLIDE_SUFFIXES = frozenset(
@@ -40,23 +39,20 @@ def effective_run(
     *,
     slides: str | None = None,
     slide_count: int = 1,
-    from_scratch: bool = False,
+    scratch_trainer: Document | None = None,
 ) -> Document:
     """The demo's run for `slide_count` slides at `slides` (None: the template's own slide).
 
-    With several slides whole cases can be held out; with one, only blocks of it. From scratch,
-    there is no `initFrom` and the training is as long as that takes.
+    With several slides whole cases can be held out; with one, only blocks of it. Given
+    `scratch_trainer`, that is the ganTrainer section: nothing to start from, and longer.
     """
     run = deepcopy(template)
     spec = run["spec"]
     if slides is not None:
         spec["slides"]["uri"] = slides
         spec["tiler"]["holdout"] = "case" if slide_count > 1 else "spatial"
-    if from_scratch:
-        trainer = spec["ganTrainer"]
-        trainer.pop("initFrom", None)
-        trainer["kimg"] = FROM_SCRATCH_KIMG
-        trainer["snapshotKimg"] = FROM_SCRATCH_SNAPSHOT_KIMG
+    if scratch_trainer is not None:
+        spec["ganTrainer"] = deepcopy(scratch_trainer)
     return run
 
 
@@ -100,7 +96,7 @@ def prepare(
         document,
         slides=None if slides is None else str(slides.resolve()),
         slide_count=1 if slides is None else count_slides(slides),
-        from_scratch=from_scratch,
+        scratch_trainer=_scratch_trainer() if from_scratch else None,
     )
     _check_init(run, template.resolve().parent)
     run_file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +106,12 @@ def prepare(
         part = run_file.with_name(run_file.name + ".part")
         part.write_text(text, encoding="utf-8")
         part.replace(run_file)
+
+
+def _scratch_trainer() -> Document:
+    document = yaml.safe_load(FROM_SCRATCH_RUN.read_text(encoding="utf-8"))
+    trainer: Document = document["spec"]["ganTrainer"]
+    return trainer
 
 
 def _check_init(run: Document, folder: Path) -> None:

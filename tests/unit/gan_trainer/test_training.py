@@ -130,6 +130,22 @@ def test_weights_of_another_architecture_are_refused() -> None:
         training.initialise_from(other.generator, other.discriminator)
 
 
+def test_fine_tuning_keeps_the_average_near_the_weights_it_started_from() -> None:
+    source = Training(config(seed=5), SIDE)
+    training = Training(config(), SIDE)
+    training.initialise_from(source.generator, source.discriminator)
+    name = "synthesis.blocks.b16.conv1.conv.weight"
+    start = dict(training.ema.named_parameters())[name].clone()
+    run(training, 1)
+    beta = 0.5 ** (4 / 10_000)
+    current = dict(training.generator.named_parameters())[name]
+    expected = beta * start + (1 - beta) * current
+    torch.testing.assert_close(dict(training.ema.named_parameters())[name], expected)
+    resumed = Training(config(), SIDE)
+    resumed.restore(training.tensors(), training.counters())
+    assert resumed.fine_tuning
+
+
 def test_initialising_takes_weights_for_all_three_networks() -> None:
     source = Training(config(seed=5), SIDE)
     training = Training(config(), SIDE)

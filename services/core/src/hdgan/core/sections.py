@@ -245,7 +245,7 @@ class GanTrainerConfig(Section):
     ema_rampup: float = Field(0.05, gt=0, le=1_000_000)
     """The half-life is at most this share of the images shown so far, so that early averages forget
     the random start. 0.05 as in StyleGAN2-ADA; a large number such as 1000000 turns the ramp
-    off."""
+    off, and with `initFrom` there is none: nothing is to be forgotten."""
 
     w_avg_beta: float = Field(0.995, ge=0, lt=1)
     """Decay, per step, of the mean w that truncation pulls towards. 0.995 as in StyleGAN2."""

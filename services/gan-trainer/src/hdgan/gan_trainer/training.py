@@ -62,6 +62,7 @@ class Training:
 
     Attributes:
         images: real images shown so far (the paper's unit of progress; 1 kimg = 1000).
+        fine_tuning: whether it started from trained weights.
         steps: optimizer steps of each network so far.
         ema: the averaged generator, the one that is used afterwards.
     """
@@ -96,9 +97,14 @@ class Training:
         )
         self.steps = 0
         self.images = 0
+        self.fine_tuning = False
 
     def initialise_from(self, generator: Generator, discriminator: Discriminator) -> None:
-        """Start from other weights of the same architecture; optimizers stay fresh."""
+        """Start from other weights of the same architecture; optimizers stay fresh.
+
+        The average then starts from trained weights, so it has no random start to forget and its
+        half-life is not ramped up.
+        """
         for what, mine, theirs in (
             ("generator", self.generator, generator),
             ("discriminator", self.discriminator, discriminator),
@@ -112,6 +118,7 @@ class Training:
                 )
             mine.load_state_dict(theirs.state_dict())
         self.ema.load_state_dict(self.generator.state_dict())
+        self.fine_tuning = True
 
     # One step
 
@@ -206,7 +213,9 @@ class Training:
         """Exponential moving average of weights, half-life in kimg with ramp-up (StyleGAN2)."""
         config = self.config
         shown = self.images + config.batch
-        half_life = min(config.ema_kimg * 1000, shown * config.ema_rampup)
+        half_life = config.ema_kimg * 1000
+        if not self.fine_tuning:
+            half_life = min(half_life, shown * config.ema_rampup)
         beta = 0.5 ** (config.batch / max(half_life, 1e-8))
         torch._foreach_lerp_(
             list(self.ema.parameters()), list(self.generator.parameters()), 1.0 - beta
@@ -260,7 +269,12 @@ class Training:
 
     def counters(self) -> dict[str, Any]:
         """Every number of the state."""
-        return {"steps": self.steps, "images": self.images, "ada": self.ada.state()}
+        return {
+            "steps": self.steps,
+            "images": self.images,
+            "fineTuning": self.fine_tuning,
+            "ada": self.ada.state(),
+        }
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Take a state that `tensors()` and `counters()` gave."""
@@ -284,6 +298,7 @@ class Training:
                         for key, value in state.items()
                     }
         self.steps, self.images = int(counters["steps"]), int(counters["images"])
+        self.fine_tuning = bool(counters["fineTuning"])
         self.ada.restore(counters["ada"])
 
     def _modules(self) -> list[tuple[str, torch.nn.Module]]:
