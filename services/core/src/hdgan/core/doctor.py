@@ -146,7 +146,7 @@ def judge_torch(version: str, build: str | None, devices: list[str]) -> list[Fin
             "warning",
             kind,
             "a CUDA build without a GPU wastes several GB of disk: make the environment again with "
-            "TORCH_INDEX=https://download.pytorch.org/whl/cpu",
+            "TORCH_INDEX set to the address of PyTorch's CPU builds",
         )
     else:
         torch = Finding("torch", "ok", kind)
