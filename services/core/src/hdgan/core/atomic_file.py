@@ -80,6 +80,22 @@ def writing(path: Path, meant: Path | None = None) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path) -> None:
+    """Give a sparse file its blocks now: NoSpace here, where a memory map of it would die later.
+
+    Writing to a mapped page that finds no block kills the process (SIGBUS) without a message.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return  # macOS
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+    except OSError as error:
+        if error.errno in FULL:
+            raise explain_os_error(error, "write", path) from error
+        # Any other: a file system that cannot reserve; then it is found out while writing.
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:

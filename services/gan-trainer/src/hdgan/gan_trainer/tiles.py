@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hdgan.core.artifact import Artifact
+from hdgan.core.atomic_file import reserve
 from hdgan.core.errors import RequestError
 from hdgan.core.store import Store
 from hdgan.core.tiles import iter_tiles, load_index, training_rows
@@ -70,6 +71,7 @@ def open_tiles(
         partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npy")
         try:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(partial)
             _decode(store, split, tile_size, array, folder, progress)
             array.flush()
             del array
