@@ -1,0 +1,80 @@
+"""Makes the README's two pictures from a finished run.
+
+python examples/readme_pictures.py demo/run.yaml docs/images
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hdgan.core.artifact import Artifact
+from hdgan.core.tar_shards import read_shard
+from hdgan.desk.run_artifacts import open_run
+
+ZOOM = 2
+ROWS, COLUMNS = 4, 8
+PAIRS = 10
+GAP = 12
+
+Rgb = npt.NDArray[np.uint8]
+
+
+def reals_and_fakes(generator: Artifact, tile: int) -> Image.Image:
+    """The first rows of reals.png above those of samples.png, which are not truncated."""
+    parts = []
+    for name in ("reals.png", "samples.png"):
+        with Image.open(io.BytesIO(generator.read(name))) as picture:
+            parts.append(np.asarray(picture.convert("RGB"))[: ROWS * tile, : COLUMNS * tile])
+    gap = np.full((GAP, parts[0].shape[1], 3), 255, dtype=np.uint8)
+    return _enlarged(np.concatenate([parts[0], gap, parts[1]]))
+
+
+def pairs(dataset: Artifact) -> Image.Image:
+    """The first pairs of the first shard: image, mask and uncertainty below each other."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = dataset.fetch("shard-00000.tar", Path(folder, "shard.tar"))
+        members = list(islice(read_shard(path), 4 * PAIRS))
+    rows: dict[str, list[Rgb]] = {".png": [], ".mask.png": [], ".uncertainty.png": []}
+    for name, data in members:
+        suffix = name[name.index(".") :]
+        if suffix in rows:
+            rows[suffix].append(_rgb(data, grey=suffix == ".uncertainty.png"))
+    return _enlarged(np.concatenate([np.concatenate(row, axis=1) for row in rows.values()]))
+
+
+def _rgb(data: bytes, *, grey: bool) -> Rgb:
+    with Image.open(io.BytesIO(data)) as picture:
+        if not grey:
+            return np.asarray(picture.convert("RGB"))
+        # 16 bits; white is the most uncertain that can be.
+        values = np.asarray(picture, dtype=np.float64) / 65535
+    return np.repeat(np.rint(values * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _enlarged(pixels: Rgb) -> Image.Image:
+    image = Image.fromarray(pixels)
+    size = (image.width * ZOOM, image.height * ZOOM)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write both pictures."""
+    run_file, folder = map(Path, arguments)
+    run = open_run(run_file, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    tile = run.run.spec.tiler.tile_size
+    reals_and_fakes(run.artifacts["gan-trainer"], tile).save(folder / "reals-and-fakes.png")
+    pairs(run.artifacts["dataset"]).save(folder / "pairs.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
