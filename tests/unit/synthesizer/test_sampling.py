@@ -1,0 +1,70 @@
+"""Samples are pure functions of (seed, stream, index), noise included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hdgan.core.sections import Noise
+from hdgan.nets.generator import to_uint8
+from hdgan.nets.latents import candidate_id
+from hdgan.synthesizer.sampling import Sampler
+from support.tiny_synthesizer import ARCH, DIGEST, sampler
+
+
+def pixels(source: Sampler, index: int) -> NDArray[np.uint8]:
+    sample = source.sample(index)
+    with torch.no_grad():
+        return to_uint8(source.generator.synthesis(sample.ws, sample.noise))[0].numpy()
+
+
+@pytest.mark.parametrize("noise", ["constant", "perSample"])
+def test_pixels_do_not_depend_on_what_came_before(noise: Noise) -> None:
+    busy = sampler(noise=noise)
+    for index in (9, 0, 4):
+        pixels(busy, index)
+    torch.rand(3)
+    assert np.array_equal(pixels(busy, 4), pixels(sampler(noise=noise), 4))
+
+
+def test_noise_per_sample_differs_between_images_only() -> None:
+    source = sampler(noise="perSample")
+    first, again, other = source.sample(1), source.sample(1), source.sample(2)
+    shapes = source.generator.synthesis.noise_shapes()
+    assert isinstance(first.noise, list)
+    assert isinstance(again.noise, list)
+    assert isinstance(other.noise, list)
+    assert [tuple(one.shape) for one in first.noise] == [(1, 1, h, w) for h, w in shapes]
+    assert all(map(torch.equal, first.noise, again.noise))
+    assert not any(map(torch.equal, first.noise, other.noise))
+
+
+def test_noise_per_sample_changes_the_picture_but_not_w() -> None:
+    constant, drawn = sampler(), sampler(noise="perSample")
+    assert torch.equal(constant.sample(3).ws, drawn.sample(3).ws)
+    assert constant.sample(3).noise == "constant"
+    assert not np.array_equal(pixels(constant, 3), pixels(drawn, 3))
+
+
+def test_truncation_pulls_w_to_its_mean() -> None:
+    full, half, none = (sampler(psi=psi).sample(0).ws for psi in (1.0, 0.5, 0.0))
+    average = sampler().generator.mapping.w_avg
+    assert torch.equal(none, average.expand_as(none))
+    assert torch.allclose(half, average + 0.5 * (full - average), atol=1e-6)
+
+
+def test_a_sample_knows_who_it_is() -> None:
+    sample = sampler("calibration", seed=5).sample(7)
+    assert sample.id == candidate_id(DIGEST, "calibration", 5, 7)
+    assert sample.index == 7
+    assert sample.ws.shape == (1, ARCH.num_ws, ARCH.latent_dim)
+    assert sample.ws.is_contiguous()
+
+
+def test_streams_and_seeds_draw_other_latents() -> None:
+    drawn = [sampler("dataset"), sampler("calibration"), sampler("dataset", seed=1)]
+    ws = [source.sample(0).ws for source in drawn]
+    assert not torch.equal(ws[0], ws[1])
+    assert not torch.equal(ws[0], ws[2])
