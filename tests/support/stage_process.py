@@ -40,17 +40,31 @@ class Finished:
     stderr: str
 
     def last(self, event: str) -> dict[str, Any]:
-        return [item for item in self.events if item["event"] == event][-1]
+        return self.all(event)[-1]
+
+    def all(self, event: str) -> list[dict[str, Any]]:
+        return [item for item in self.events if item["event"] == event]
 
 
 def start(request: StageRequest | str, folder: Path, **environ: str) -> subprocess.Popen[str]:
     """Start the fake service. A request given as text is written as it is."""
+    return _start("support.fake_stage", request, folder, environ)
+
+
+def start_service(request: StageRequest, folder: Path, **environ: str) -> subprocess.Popen[str]:
+    """Start the service the request names, as a container does."""
+    return _start(f"hdgan.{request.service}", request, folder, environ)
+
+
+def _start(
+    module: str, request: StageRequest | str, folder: Path, environ: dict[str, str]
+) -> subprocess.Popen[str]:
     path = folder / "request.json"
     text = request if isinstance(request, str) else request.model_dump_json(by_alias=True)
     path.write_text(text)
     inherited = {n: v for n, v in os.environ.items() if not n.startswith(("HDGAN_", "JOB_"))}
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "support.fake_stage"],
+        [sys.executable, "-W", "error", "-m", module],
         env=inherited | {"HDGAN_REQUEST": str(path), "PYTHONPATH": str(TESTS)} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

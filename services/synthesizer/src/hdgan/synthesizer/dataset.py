@@ -27,19 +27,23 @@ from hdgan.synthesizer.card import dataset_card
 from hdgan.synthesizer.sampling import Sampler
 from hdgan.synthesizer.shard import PairMaker, fill_shard, shard_sizes
 
+# Calibration images between two saves: what a kill can cost.
+SAVE_EVERY = 25
+
 
 def make_dataset(ctx: StageContext) -> None:
     """Fix the acceptance rule from the calibration draw, then fill shard after shard.
 
-    The saved state holds the calibration and the finished shards; whole shards are taken over.
+    The saved state holds the calibration so far and the finished shards; whole shards are taken
+    over.
     """
     config: SynthesizerConfig = ctx.config
     classes = TypeAdapter(list[ClassConfig]).validate_python(ctx.value("classes"))
     ensemble = _ensemble(ctx)
-    uncertainties, done = _resume(ctx)
-    if uncertainties is None:
-        uncertainties = _calibrate(ctx, _maker(ctx, ensemble, classes, "calibration"))
-        _save(ctx, uncertainties, done)
+    known, done = _resume(ctx)
+    if config.drop_most_uncertain > 0 and len(known) < config.calibration:
+        _calibrate(ctx, _maker(ctx, ensemble, classes, "calibration"), known)
+    uncertainties = np.asarray(known, dtype=np.float64)
     rule = rule_from(uncertainties, config.drop_most_uncertain)
     ctx.log(f"keeping images with mean uncertainty <= {rule.max_uncertainty:.4g}")
 
@@ -47,7 +51,7 @@ def make_dataset(ctx: StageContext) -> None:
     sizes = shard_sizes(config.count, config.shard_size)
     for number in range(len(done), len(sizes)):
         done.append(_make_shard(ctx, maker, number, sizes, rule))
-        _save(ctx, uncertainties, done)
+        _save(ctx, known, done)
     _write_index(ctx, classes, rule, uncertainties, done)
 
 
@@ -77,17 +81,18 @@ def _maker(
     return PairMaker(sampler, Labeller(ensemble, ctx.device), classes, float(mpp))
 
 
-def _calibrate(ctx: StageContext, maker: PairMaker) -> NDArray[np.float64]:
-    """Mean uncertainty of the images of the calibration stream: float64 [n]."""
+def _calibrate(ctx: StageContext, maker: PairMaker, known: list[float]) -> None:
+    """Append mean uncertainties of images of the calibration stream to those that are known."""
     config: SynthesizerConfig = ctx.config
-    if config.drop_most_uncertain == 0:
-        return np.empty(0)
-    values = np.empty(config.calibration)
-    for index in range(config.calibration):
-        ctx.check_stop()
-        values[index] = maker.uncertainty(index)
+    saved = len(known)
+    for index in range(len(known), config.calibration):
+        # Otherwise a machine that is taken away often would never get through a long calibration.
+        if ctx.stop_requested or index - saved >= SAVE_EVERY:
+            _save(ctx, known, [])
+            saved = index
+        known.append(maker.uncertainty(index))
         ctx.progress(index + 1, config.calibration, "calibration images")
-    return values
+    _save(ctx, known, [])
 
 
 def _make_shard(
@@ -121,18 +126,18 @@ def _scratch(ctx: StageContext) -> Path:
     return folder
 
 
-def _save(
-    ctx: StageContext, uncertainties: NDArray[np.float64], done: list[dict[str, Any]]
-) -> None:
-    state = {"uncertainties": uncertainties.tolist(), "shards": done}
-    ctx.work.save(len(done), {"shards.json": json.dumps(state).encode()}, {})
+def _save(ctx: StageContext, uncertainties: list[float], done: list[dict[str, Any]]) -> None:
+    """Save calibration images and shards so far, then stop if that was asked for."""
+    state = {"uncertainties": uncertainties, "shards": done}
+    step = len(uncertainties) + len(done)
+    ctx.work.save(step, {"shards.json": json.dumps(state).encode()}, {})
     ctx.check_stop()
 
 
-def _resume(ctx: StageContext) -> tuple[NDArray[np.float64] | None, list[dict[str, Any]]]:
+def _resume(ctx: StageContext) -> tuple[list[float], list[dict[str, Any]]]:
     saved = ctx.work.latest()
     if saved is None:
-        return None, []
+        return [], []
     state = json.loads(saved.read("shards.json"))
     done: list[dict[str, Any]] = []
     for shard in state["shards"]:
@@ -143,8 +148,9 @@ def _resume(ctx: StageContext) -> tuple[NDArray[np.float64] | None, list[dict[st
             ctx.log(f"making the shards from {entry.name} on again: {error}", level="warning")
             break
         done.append(shard)
-    ctx.log(f"taking over {len(done)} finished shards")
-    return np.asarray(state["uncertainties"], dtype=np.float64), done
+    known = [float(value) for value in state["uncertainties"]]
+    ctx.log(f"taking over {len(known)} calibration images and {len(done)} finished shards")
+    return known, done
 
 
 def _write_index(
