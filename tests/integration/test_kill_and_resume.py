@@ -85,7 +85,7 @@ def digests(scratch: Path, store: Path, request: StageRequest) -> dict[str, str]
 
 
 def copy_without(run: SmallPipeline, stage: str, folder: Path) -> Copy:
-    """The run's store without what the stage made, on a scratch with what it needs."""
+    """The run's store without what the stage made or saved, on a scratch with what it needs."""
     document = resolve(load_run(run.run_file))
     original = open_store(run.store.as_uri())
     external = pin_external(original, document, save=False)
@@ -97,7 +97,7 @@ def copy_without(run: SmallPipeline, stage: str, folder: Path) -> Copy:
         store=(folder / "store").as_uri(),
         scratch=str(folder / "scratch"),
     )
-    left_out = {stage, "dataset", "work"} | ({"slide-tiles"} if stage == "tiler" else set())
+    left_out = {stage, "dataset"} | ({"slide-tiles"} if stage == "tiler" else set())
     shutil.copytree(run.store, folder / "store", ignore=lambda _, names: left_out & set(names))
     (folder / "scratch").mkdir()
     if stage == "classifier":
