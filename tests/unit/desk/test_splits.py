@@ -20,14 +20,16 @@ def test_each_split_gets_its_count_and_train_takes_the_first_that_are_left() -> 
     assert [i for i, split in assigned.items() if split == "train"] == expected
 
 
-def test_the_test_draw_is_random_and_depends_on_neither_order_nor_other_counts() -> None:
-    def test_set(ids: list[str], counts: SplitCounts, seed: str = "seed") -> set[str]:
-        return {i for i, s in assign_splits(ids, counts, seed).items() if s == "test"}
+def test_the_test_draw_is_random_and_depends_on_neither_ids_nor_other_counts() -> None:
+    def test_set(ids: list[str], counts: SplitCounts, seed: str = "seed") -> set[int]:
+        assigned = assign_splits(ids, counts, seed)
+        return {n for n, i in enumerate(ids) if assigned.get(i) == "test"}
 
     drawn = test_set(IDS, SplitCounts(train=16, val=4, test=16))
-    assert drawn == test_set(IDS[::-1], SplitCounts(train=30, val=9, test=16))
-    assert drawn != set(IDS[:16])
-    assert drawn != test_set(IDS, SplitCounts(train=16, val=4, test=16), "other candidates")
+    other_ids = [f"{n:032x}" for n in range(1000, 1060)]
+    assert drawn == test_set(other_ids, SplitCounts(train=30, val=9, test=16))
+    assert drawn != set(range(16))
+    assert drawn != test_set(IDS, SplitCounts(train=16, val=4, test=16), "other seed")
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(1, 20), st.data())

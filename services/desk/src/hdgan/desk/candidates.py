@@ -60,7 +60,8 @@ class Candidates:
     ) -> dict[str, Split]:
         """The images to label and their splits."""
         counts = SplitCounts(train=config.train, val=config.val, test=config.test)
-        return assign_splits(self.ids, counts, self.artifact.content_digest, published)
+        seed = f"{self.document.get('stream')}/{self.document.get('seed')}"
+        return assign_splits(self.ids, counts, seed, published)
 
 
 def published_splits(annotations: Artifact | None) -> dict[str, Split]:

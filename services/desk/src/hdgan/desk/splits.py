@@ -2,7 +2,7 @@
 
 The test images are drawn first and at random from all candidates, never ranked, so that whatever
 chooses the training images later cannot make the test easier. An image never changes its split:
-the draw depends on nothing but the candidates, and splits already published are kept.
+the draw depends on nothing but the candidates' seed, and splits already published are kept.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ class SplitCounts:
 
 
 def draw_order(ids: Sequence[str], seed: str) -> list[str]:
-    """A random permutation of `ids`: by the SHA-256 of seed and id, so independent of their order.
+    """A random permutation of `ids`: by the SHA-256 of seed and position in the stream.
 
-    `seed` is the content digest of the candidates: another set of candidates is another draw.
+    `seed` names the stream and its seed. Neither ids nor pictures enter: they differ from one
+    machine to the next by rounding, and the same run file should draw the same images everywhere.
     """
-    return sorted(ids, key=lambda i: hashlib.sha256(f"split:{seed}:{i}".encode()).digest())
+
+    def place(position: int) -> bytes:
+        return hashlib.sha256(f"split:{seed}:{position}".encode()).digest()
+
+    return [ids[position] for position in sorted(range(len(ids)), key=place)]
 
 
 def assign_splits(
