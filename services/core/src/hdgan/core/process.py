@@ -139,6 +139,11 @@ def _environment(request: StageRequest, request_file: Path, grace: float) -> dic
     environ.pop(PART_VARIABLE, None)
     if request.threads is not None:
         environ |= dict.fromkeys(THREAD_VARIABLES, str(request.threads))
+    if "OMP_WAIT_POLICY" not in environ:
+        # How long a thread of GNU OpenMP spins before it sleeps. By default so long that one busy
+        # neighbour takes two thirds of the training's speed; with this, one third, and nothing
+        # where there is none.
+        environ.setdefault("GOMP_SPINCOUNT", "20000")
     return environ
 
 
