@@ -30,7 +30,7 @@ def ada_resampling() -> dict[str, object]:
             for side, times in seconds.items():
                 augment.MATRIX_SIDE = side
                 started = time.perf_counter()
-                augment.resample(images, inverse).sum().backward()
+                augment.resample(images, inverse).sum().backward()  # type: ignore[no-untyped-call]
                 times.append(time.perf_counter() - started)
     finally:
         augment.MATRIX_SIDE = kept

@@ -82,5 +82,5 @@ def _label_upsampled(ensemble: PixelEnsemble, maps: list[torch.Tensor]) -> npt.N
         for one in maps
     ]
     rows = torch.cat(upsampled).flatten(1).T.contiguous()
-    means = [ensemble(chunk).softmax(dim=2).mean(dim=0) for chunk in rows.split(CHUNK)]
+    means = [ensemble(chunk).softmax(dim=2).mean(dim=0) for chunk in torch.split(rows, CHUNK)]
     return torch.cat(means).argmax(dim=1).to(torch.uint8).reshape(RESOLUTION, RESOLUTION).numpy()
