@@ -174,10 +174,11 @@ def test_log_means_and_resume(tmp_path: Path) -> None:
     log.add({"lossG": 3.0, "r1": 5.0})
     assert log.close(99) is None
     assert log.close(100, adaP=0.5) == {"kimg": 0.1, "adaP": 0.5, "lossG": 2.0, "r1": 5.0}
+    assert log.close(150, last=True) is None  # nothing was measured since
     log.add({"lossG": 7.0})
     restored = TrainingLog(100)
     restored.restore(log.to_jsonl(), log.state())
     for one in (log, restored):
         one.add({"lossG": 9.0})
-        one.close(200)
+        assert one.close(150, last=True) == {"kimg": 0.15, "lossG": 8.0}
     assert restored.to_jsonl() == log.to_jsonl()

@@ -58,7 +58,8 @@ def train(ctx: StageContext) -> None:
     while training.images < total:
         measured = training.step(tiles[training.batch_indices(len(tiles))])
         log.add(measured)
-        record = log.close(training.images, adaP=training.ada.p)
+        last = training.images >= total
+        record = log.close(training.images, last=last, adaP=training.ada.p)
         if record is not None:
             ctx.metric(**record)
         if training.images // grid_interval > (training.images - config.batch) // grid_interval:

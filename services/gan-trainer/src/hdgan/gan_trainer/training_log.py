@@ -29,9 +29,12 @@ class TrainingLog:
             self._sums[name] += value
             self._counts[name] += 1
 
-    def close(self, images: int, **state: float) -> dict[str, float] | None:
-        """The next record if a tick has passed at `images`, else None. `state` is not averaged."""
-        if images - self._closed_at < self.tick:
+    def close(self, images: int, *, last: bool = False, **state: float) -> dict[str, float] | None:
+        """The next record if a tick has passed at `images`, else None. `state` is not averaged.
+
+        With `last`, what was measured since the last tick becomes a record, however little.
+        """
+        if not self._sums or (images - self._closed_at < self.tick and not last):
             return None
         means = {name: self._sums[name] / self._counts[name] for name in sorted(self._sums)}
         record = {"kimg": images / 1000, **state, **means}
