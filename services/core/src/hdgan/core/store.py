@@ -1,111 +1,15 @@
-"""Where artifacts live: the same few operations on `file://` and `s3://`.
-
-An object appears whole or not at all. Listing may be late or incomplete and is never trusted for
-correctness; whoever needs certainty reads a key whose name he knows.
-"""
+"""Opens the store a URI names; the rest of the code imports everything about stores from here."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from hdgan.core.atomic_file import TEMPORARY
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError
+from hdgan.core.store_file import FileStore
+from hdgan.core.store_protocol import ObjectInfo, Store, check_key
 
 __all__ = ["KeyMissing", "NoSpace", "ObjectInfo", "Store", "StoreError", "check_key", "open_store"]
-
-MAX_KEY = 800
-PROBE_PREFIX = ".hdgan-probe"
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """What a store knows of an object without reading it."""
-
-    size: int
-    """Bytes."""
-    etag: str
-    """Changes when the content changes; otherwise opaque."""
-    modified: datetime
-    """Time of the last write, in UTC."""
-
-
-class Store(Protocol):
-    """Objects under keys. Every method raises StoreError; reading an absent key KeyMissing."""
-
-    @property
-    def uri(self) -> str:
-        """The store's own URI, without a trailing slash."""
-
-    def get(self, key: str) -> bytes:
-        """The object's bytes, all in memory: for small objects."""
-
-    def get_to(self, key: str, path: Path) -> None:
-        """Stream the object to a file, which appears whole or not at all."""
-
-    def sha256(self, key: str) -> str:
-        """Hex SHA-256 of the object's bytes, computed while streaming them."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write or replace an object."""
-
-    def put_from(self, key: str, path: Path) -> None:
-        """Write or replace an object with the content of a file, streamed."""
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless one is there; False if one is.
-
-        After a network error that was retried, the one that is there may be our own. Where the
-        store has no conditional write (S3 servers that ignore If-None-Match, disks without hard
-        links) two writers at the same moment may both get True: read back what counts.
-        """
-
-    def head(self, key: str) -> ObjectInfo | None:
-        """Size, etag and time of an object, or None."""
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Keys that begin with `prefix` ("" for all), in lexicographic order. Not authoritative."""
-
-    def delete(self, key: str) -> None:
-        """Remove an object; it is no error if there is none."""
-
-    def url(self, key: str) -> str:
-        """The object's URI, for people and logs."""
-
-    def probe(self) -> None:
-        """Write, read and delete a small object. StoreError says what to do if that fails."""
-
-
-def check_key(key: str) -> str:
-    """The key itself if it is a valid one: relative, `/` between non-empty parts, no `..`."""
-    reason = None
-    if not key:
-        reason = "it is empty"
-    elif len(key.encode("utf-8", "surrogatepass")) > MAX_KEY:
-        reason = f"it is longer than {MAX_KEY} bytes"
-    elif key.startswith("/"):
-        reason = "it begins with /"
-    elif "\\" in key or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", key):
-        reason = "it contains a backslash or a control character"
-    else:
-        for part in key.split("/"):
-            if part in ("", ".", ".."):
-                reason = f"it has the part {part!r}"
-            elif part.startswith(TEMPORARY):
-                reason = f"names that begin with {TEMPORARY} are reserved"
-            elif len(part.encode()) > 255:
-                reason = "one of its parts is longer than 255 bytes"
-    if reason is not None:
-        raise StoreError(
-            f"{key[:100]!r} is not a valid key: {reason}. Use names separated by /, such as"
-            " a/b.json"
-        )
-    return key
 
 
 def open_store(uri: str) -> Store:
@@ -113,7 +17,7 @@ def open_store(uri: str) -> Store:
     if "://" not in uri:
         if not uri:
             raise StoreError("the store's URI is empty: use file:///path or s3://bucket/prefix")
-        return _file_store(Path(uri))
+        return FileStore(Path(uri))
     parts = urlsplit(uri)
     if parts.username or parts.password:
         # Not echoed: this is where a secret would be.
@@ -126,15 +30,9 @@ def open_store(uri: str) -> Store:
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise StoreError(f"{uri}: a file URI has three slashes: file:///path")
-        return _file_store(Path(unquote(parts.path) or "/"))
+        return FileStore(Path(unquote(parts.path) or "/"))
     if parts.scheme == "s3":
         from hdgan.core.store_s3 import S3Store  # boto3 takes half a second: only who needs it
 
         return S3Store(parts.netloc, parts.path.strip("/"))  # raw: S3 URIs have no escapes
     raise StoreError(f"{uri}: unknown kind of store; use file:///path or s3://bucket/prefix")
-
-
-def _file_store(root: Path) -> Store:
-    from hdgan.core.store_file import FileStore  # here because it imports this module
-
-    return FileStore(root)

@@ -20,7 +20,7 @@ from hdgan.core.atomic_file import (
     writing,
 )
 from hdgan.core.errors import KeyMissing, StoreError
-from hdgan.core.store import PROBE_PREFIX, ObjectInfo, check_key
+from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, check_key
 
 _CHUNK = 1 << 20
 _NO_HARD_LINKS = frozenset(

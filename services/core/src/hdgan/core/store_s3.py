@@ -25,7 +25,7 @@ from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-un
 
 from hdgan.core.atomic_file import explain_os_error, writing
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError
-from hdgan.core.store import PROBE_PREFIX, ObjectInfo, check_key
+from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, check_key
 
 _CHUNK = 1 << 20
 _READ_ATTEMPTS = 4
