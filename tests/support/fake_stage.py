@@ -31,6 +31,9 @@ def behave(ctx: StageContext) -> None:
         case "commit":
             ctx.output.add_bytes("a.txt", b"content")
             ctx.output.commit(ctx.run_info)
+        case "save-and-fill":
+            ctx.work.save(7, {"state.bin": b"weights"}, {})
+            ctx.output.add_bytes("a.txt", b"content")
         case "nothing":
             pass
         case "data-error":

@@ -42,6 +42,14 @@ def test_a_stage_may_commit_by_itself(tmp_path: Path) -> None:
     assert run(fake_request(tmp_path, "commit"), tmp_path).code == 0
 
 
+def test_saved_work_goes_when_the_artifact_is_there(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "save-and-fill")
+    assert run(request, tmp_path).code == 0
+    store = open_store(request.store)
+    assert WorkState(store, "fake", request.key, "test").latest() is None
+    assert list(store.list("work/")) == []
+
+
 def test_an_artifact_that_exists_is_not_made_again(tmp_path: Path) -> None:
     request = fake_request(tmp_path, "fill")
     first = run(request, tmp_path)

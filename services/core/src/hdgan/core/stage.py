@@ -262,6 +262,8 @@ class StageContext:
             artifact = self._output.commit(self.run_info)
         if artifact is None:
             raise InternalError(f"stage {self.stage.name} ended without filling its artifact")
+        if self._work is not None:
+            self._work.discard()
         return artifact
 
 
