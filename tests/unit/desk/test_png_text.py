@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from hdgan.core.annotations import CANDIDATE_KEYWORD
 from hdgan.core.errors import RequestError
 from hdgan.core.masks import decode_mask, encode_mask
-from hdgan.desk.png_text import KEYWORD, read_candidate_id, with_candidate_id
+from hdgan.desk.png_text import read_candidate_id, with_candidate_id
 from support.desk_run import CLASSES, noise_rgb, png, striped_mask
 
 ID = "ab" * 16
@@ -20,14 +21,14 @@ def test_pillow_reads_what_is_written_and_pixels_and_palette_stay() -> None:
     mask = striped_mask()
     data = with_candidate_id(encode_mask(mask, CLASSES), ID)
     with Image.open(io.BytesIO(data)) as picture:
-        assert picture.text[KEYWORD] == ID  # type: ignore[attr-defined]
+        assert picture.text[CANDIDATE_KEYWORD] == ID  # type: ignore[attr-defined]
     np.testing.assert_array_equal(decode_mask(data), mask)
 
 
 @pytest.mark.parametrize("international", [False, True])
 def test_reads_what_pillow_writes(international: bool) -> None:
     info = PngImagePlugin.PngInfo()
-    (info.add_itxt if international else info.add_text)(KEYWORD, ID)
+    (info.add_itxt if international else info.add_text)(CANDIDATE_KEYWORD, ID)
     buffer = io.BytesIO()
     Image.fromarray(noise_rgb(0)).save(buffer, format="PNG", pnginfo=info)
     assert read_candidate_id(buffer.getvalue()) == ID
@@ -36,7 +37,7 @@ def test_reads_what_pillow_writes(international: bool) -> None:
 def test_writing_an_id_replaces_the_one_before() -> None:
     data = with_candidate_id(with_candidate_id(png(noise_rgb(0)), "cd" * 16), ID)
     assert read_candidate_id(data) == ID
-    assert data.count(KEYWORD.encode()) == 1
+    assert data.count(CANDIDATE_KEYWORD.encode()) == 1
 
 
 def test_a_png_without_id_has_none() -> None:

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from hdgan.synthesizer.pictures import ID_CHUNK, ContactSheet, encode_rgb, encode_uncertainty
+from hdgan.core.annotations import CANDIDATE_KEYWORD
+from hdgan.synthesizer.pictures import ContactSheet, encode_rgb, encode_uncertainty
 
 
 @given(
@@ -40,7 +41,7 @@ def test_a_picture_is_the_same_bytes_and_carries_its_id() -> None:
     assert data == encode_rgb(picture.copy(), "c0ffee")
     assert data != encode_rgb(picture, "c0ffef")
     decoded = Image.open(io.BytesIO(data))
-    assert decoded.info == {ID_CHUNK: "c0ffee"}
+    assert decoded.info == {CANDIDATE_KEYWORD: "c0ffee"}
     assert np.array_equal(np.asarray(decoded), picture)
 
 

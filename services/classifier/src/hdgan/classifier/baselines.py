@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan
-from hdgan.nets.shards import UNLABELLED, FeatureSet, ImageFeatures
+from hdgan.nets.shards import FeatureSet, ImageFeatures
 
 BLUR_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels: neighbourhoods up to about 48 px wide
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hdgan.classifier.evaluation import Evaluated
+from hdgan.core.masks import UNLABELLED
 
 FIGURE2_ROWS = 6
 UNLABELLED_RGB = (0, 0, 0)
@@ -32,7 +33,7 @@ def colourise(
 ) -> npt.NDArray[np.uint8]:
     """Mask uint8 [H, W] -> uint8 [H, W, 3]; unlabelled is black."""
     table = np.zeros((256, 3), dtype=np.uint8)
-    table[255] = UNLABELLED_RGB
+    table[UNLABELLED] = UNLABELLED_RGB
     table[: len(colours)] = colours
     return table[mask]
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 
 from hdgan.core.errors import RequestError
+from hdgan.core.masks import UNLABELLED
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.pyramid import sample_rows
-from hdgan.nets.shards import UNLABELLED, ImageFeatures
+from hdgan.nets.shards import ImageFeatures
 
 POOL_BYTES = 2**30
 ROWS_PER_READ = 16384

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-UNLABELLED = 255
+from hdgan.core.masks import UNLABELLED
+
 CALIBRATION_BINS = 15
 BOOTSTRAP_DRAWS = 2000
 

@@ -19,6 +19,8 @@ from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.store import Store
 
 STAGE = "annotations"
+CANDIDATE_KEYWORD = "hdgan-candidate"
+"""Where a candidate's id travels: text chunk of its PNG, property of its GeoJSON."""
 MAX_VERSIONS = 999_999
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hdgan.core.annotations import CANDIDATE_KEYWORD
 from hdgan.core.masks import UNLABELLED
 from hdgan.core.run import ClassConfig
-from hdgan.desk.png_text import CANDIDATE_ID, KEYWORD
+from hdgan.desk.png_text import CANDIDATE_ID
 from hdgan.desk.rasterise import Ring, fill_polygon
 
 MAX_BYTES = 64 << 20
@@ -127,10 +128,12 @@ def _candidate(thing: Any, where: str) -> str | None:
         return None
     metadata = properties.get("metadata")
     for holder in (properties, metadata):
-        if isinstance(holder, dict) and KEYWORD in holder:
-            value = holder[KEYWORD]
+        if isinstance(holder, dict) and CANDIDATE_KEYWORD in holder:
+            value = holder[CANDIDATE_KEYWORD]
             if not isinstance(value, str) or not CANDIDATE_ID.fullmatch(value):
-                raise ValueError(f"{where}: {KEYWORD} is {str(value)[:80]!r}, no candidate id")
+                raise ValueError(
+                    f"{where}: {CANDIDATE_KEYWORD} is {str(value)[:80]!r}, no candidate id"
+                )
             return value
     return None
 

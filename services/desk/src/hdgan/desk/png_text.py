@@ -10,9 +10,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from hdgan.core.annotations import CANDIDATE_KEYWORD
 from hdgan.core.errors import RequestError
 
-KEYWORD = "hdgan-candidate"
 CANDIDATE_ID = re.compile(r"[0-9a-f]{16,64}")
 """What a candidate id looks like: lower-case hexadecimal digits."""
 
@@ -47,7 +47,7 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 def _text_of(kind: bytes, payload: bytes) -> str | None:
     """The text of our keyword in a tEXt or (uncompressed) iTXt chunk, else None."""
     keyword, separator, rest = payload[: _MAX_TEXT + 128].partition(b"\0")
-    if not separator or keyword != KEYWORD.encode("ascii"):
+    if not separator or keyword != CANDIDATE_KEYWORD.encode("ascii"):
         return None
     if kind == b"iTXt":
         # compression flag, method, language\0, translated keyword\0, text
@@ -83,7 +83,7 @@ def with_candidate_id(data: bytes, candidate: str) -> bytes:
     """The same PNG with `candidate` as its id; an id it had before is replaced."""
     if not CANDIDATE_ID.fullmatch(candidate):
         raise RequestError(f"{candidate!r} is no candidate id: lower-case hexadecimal is expected")
-    payload = KEYWORD.encode("ascii") + b"\0" + candidate.encode("ascii")
+    payload = CANDIDATE_KEYWORD.encode("ascii") + b"\0" + candidate.encode("ascii")
     chunk = struct.pack(">I", len(payload)) + b"tEXt" + payload
     chunk += struct.pack(">I", zlib.crc32(b"tEXt" + payload))
     result = bytearray(_SIGNATURE)

@@ -15,6 +15,7 @@ import safetensors.numpy
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.masks import UNLABELLED, decode_mask
 from hdgan.nets.latents import Stream
+from hdgan.nets.sample_noise import NoiseMode
 from hdgan.nets.shards import SPLITS
 
 
@@ -42,7 +43,7 @@ class Candidate:
 class Candidates:
     """All candidates of a generator, and how their noise was drawn."""
 
-    noise: str
+    noise: NoiseMode
     seed: int
     stream: Stream
     by_id: Mapping[str, Candidate]
@@ -65,11 +66,11 @@ def read_candidates(files: Files, generator: str) -> Candidates:
                 f"the candidates were drawn from generator {str(document['generator'])[:12]}, this "
                 f"run's generator is {generator[:12]}: draw candidates again"
             )
-        noise, seed = str(document["noise"]), int(document["seed"])
+        noise, seed = document["noise"], int(document["seed"])
         stream, listed = document["stream"], list(document["images"])
         ids = [(str(one["id"]), int(one["index"])) for one in listed]
         w = safetensors.numpy.load(files.read("latents.safetensors"))["w"]
-        if noise not in ("constant", "perSample") or stream not in get_args(Stream):
+        if noise not in get_args(NoiseMode) or stream not in get_args(Stream):
             raise ValueError(f"noise {noise!r}, stream {stream!r}")
         if w.ndim != 3 or w.dtype != np.float32 or len(w) != len(ids):
             raise ValueError(f"latents w are {w.dtype} {w.shape} for {len(ids)} images")

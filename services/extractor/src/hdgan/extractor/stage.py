@@ -13,16 +13,14 @@ from hdgan.core.run import ExtractorConfig
 from hdgan.core.stage import Stage, StageContext
 from hdgan.extractor.annotated import (
     Annotation,
-    Candidates,
     read_annotations,
     read_candidates,
     read_mask,
 )
 from hdgan.extractor.pictures import decode_picture, require_same_picture
 from hdgan.nets.checkpoint import load_generator
-from hdgan.nets.generator import Generator, Noise
-from hdgan.nets.latents import draw_noise
 from hdgan.nets.pyramid import feature_plan, render
+from hdgan.nets.sample_noise import sample_noise
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
@@ -72,7 +70,9 @@ def extract(ctx: StageContext) -> None:
         ctx.check_stop()
         name = one.candidate.id
         ws = torch.from_numpy(one.candidate.w.copy()).to(ctx.device)
-        noise = candidate_noise(generator, candidates, one, ctx.device)
+        noise = sample_noise(
+            generator, candidates.noise, candidates.seed, candidates.stream, one.candidate.index
+        )
         rendered = render(generator, ws, noise, plan, config.dtype)
         source = f"picture {inputs['candidates'].uri(f'images/{name}.png')}"
         png = inputs["candidates"].read(f"images/{name}.png")
@@ -94,17 +94,6 @@ def extract(ctx: StageContext) -> None:
         f"features of {len(annotations)} images, {plan.channels} channels, "
         f"{index.labelled} labelled training pixels, {len(missing)} images made now"
     )
-
-
-def candidate_noise(
-    generator: Generator, candidates: Candidates, annotation: Annotation, device: str
-) -> Noise:
-    """The noise a candidate was rendered with."""
-    if candidates.noise == "constant":
-        return "constant"
-    shapes = generator.synthesis.noise_shapes()
-    drawn = draw_noise(candidates.seed, candidates.stream, annotation.candidate.index, shapes)
-    return [torch.from_numpy(one).to(device) for one in drawn]
 
 
 def class_names(value: Any) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 
 from hdgan.core.errors import InputMissing
+from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import Moments, labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeaturePlan, NativeMap, tensor_to_stored
 
@@ -34,7 +35,6 @@ SHARD_FILE = "shard.json"
 INDEX_FILE = "index.json"
 LABELS = "labels"
 PICTURE = "picture"
-UNLABELLED = 255
 SPLITS = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
 _TEMPORARY = ".making-"

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-# Every picture carries its identity, so that a mask can be matched to it whatever its file is
-# called later.
-ID_CHUNK = "hdgan-candidate"
+from hdgan.core.annotations import CANDIDATE_KEYWORD
+
 SHEET_COLUMNS = 20
 SHEET_THUMBNAIL = 64
 
@@ -18,7 +17,8 @@ SHEET_THUMBNAIL = 64
 def encode_rgb(image_HW3: NDArray[np.uint8], image_id: str) -> bytes:
     """uint8 [H, W, 3] as an RGB PNG with the id in a text chunk."""
     info = PngImagePlugin.PngInfo()
-    info.add_text(ID_CHUNK, image_id)
+    # So that a mask can be matched to its picture whatever the file is called later.
+    info.add_text(CANDIDATE_KEYWORD, image_id)
     buffer = io.BytesIO()
     Image.fromarray(image_HW3).save(buffer, format="PNG", pnginfo=info, compress_level=6)
     return buffer.getvalue()

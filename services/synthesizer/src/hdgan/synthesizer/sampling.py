@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hdgan.nets.generator import Generator, Noise
-from hdgan.nets.latents import Stream, candidate_id, draw_noise, draw_z
-
-NoiseMode = Literal["constant", "perSample"]
+from hdgan.nets.latents import Stream, candidate_id, draw_z
+from hdgan.nets.sample_noise import NoiseMode, sample_noise
 
 # A shard's draws are numbered from shard * SHARD_SPAN: shards never share a sample, and a shard's
 # content does not depend on how many draws another one needed.
@@ -50,10 +48,6 @@ class Sampler:
         device = next(self.generator.parameters()).device
         z = draw_z(self.seed, self.stream, index, self.generator.arch.latent_dim)
         ws = self.generator.mapping(torch.from_numpy(z)[None].to(device), self.psi)
-        noise: Noise = "constant"
-        if self.noise == "perSample":
-            shapes = self.generator.synthesis.noise_shapes()
-            drawn = draw_noise(self.seed, self.stream, index, shapes)
-            noise = [torch.from_numpy(one).to(device) for one in drawn]
+        noise = sample_noise(self.generator, self.noise, self.seed, self.stream, index)
         name = candidate_id(self.generator_digest, self.stream, self.seed, index)
         return Sample(name, index, ws.contiguous(), noise)
