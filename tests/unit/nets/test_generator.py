@@ -139,7 +139,7 @@ def test_truncation_interpolates_towards_the_mean(generator: Generator) -> None:
 def test_w_avg_is_a_moving_average(generator: Generator) -> None:
     w = torch.randn(10, 8)
     generator.mapping.w_avg.zero_()
-    generator.mapping.update_w_avg(w, 0.9)
+    generator.mapping.update_w_avg(w.sum(dim=0), len(w), 0.9)
     torch.testing.assert_close(generator.mapping.w_avg, 0.1 * w.mean(dim=0))
 
 

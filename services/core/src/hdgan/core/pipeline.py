@@ -21,7 +21,7 @@ from hdgan.core.sections import Section, semantic
 STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "slide-tiles": 1,
     "tiler": 1,
-    "gan-trainer": 1,
+    "gan-trainer": 2,
     "candidates": 1,
     "annotations": 1,
     "extractor": 1,
@@ -70,7 +70,14 @@ def _dump(section: Section) -> Config:
 
 
 def _trainer_context(spec: RunSpec, external: External) -> Config:
-    context: Config = {"tileSize": spec.tiler.tile_size, "mpp": spec.tiler.mpp}
+    context: Config = {
+        "tileSize": spec.tiler.tile_size,
+        "mpp": spec.tiler.mpp,
+        "processes": spec.resources.processes,
+        "peerTimeoutSeconds": spec.resources.peer_timeout_seconds,
+        "tileCacheGigabytes": spec.resources.tile_cache_gigabytes,
+        "holdout": spec.tiler.holdout,
+    }
     if spec.gan_trainer.init_from is not None:
         context |= {"initFrom": spec.gan_trainer.init_from, "initDigest": external.init_digest}
     return context

@@ -186,12 +186,10 @@ def _anchored(uri: str, folder: Path) -> str:
 def resolve(run: DatasetRun) -> DatasetRun:
     """The run with every value that null left open filled in, except those only a machine can know.
 
-    `resources.threads` and `slides.assumeMpp` stay null. Idempotent.
+    `resources.threads`, `resources.processes` and `slides.assumeMpp` stay null. Idempotent.
     """
     spec = run.spec
     tiler = spec.tiler.model_copy(update={"stride": spec.tiler.stride_px})
-    trainer = spec.gan_trainer.model_copy(
-        update={"r1_gamma": spec.gan_trainer.r1_gamma_at(tiler.tile_size)}
-    )
+    trainer = spec.gan_trainer.resolve(tiler.tile_size, spec.resources.processes)
     update = {"tiler": tiler, "gan_trainer": trainer, "classifier": spec.classifier.resolve()}
     return run.model_copy(update={"spec": spec.model_copy(update=update)})

@@ -16,6 +16,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.alias_generators import to_camel
 
 Noise = Literal["constant", "perSample"]
+AugmentSetName = Literal[
+    "histology",
+    "blit",
+    "geom",
+    "color",
+    "filter",
+    "noise",
+    "cutout",
+    "bg",
+    "bgc",
+    "bgcf",
+    "bgcfn",
+    "bgcfnc",
+]
 Optimizer = Literal["adam", "sgd"]
 
 
@@ -178,11 +192,97 @@ class TilerConfig(Section):
         return self.tile_size.bit_length() - 2
 
 
+GanPreset = Literal["paper", "auto", "tile4096", "demo"]
+
+GAN_PRESETS: dict[str, dict[str, Any]] = {
+    # Karras et al. 2020b, appendix C, configuration for large images: rate 0.002, R1 weight 2,
+    # augmentations up to colour, no ramp of the half-life, half of the resolutions in 16 bits.
+    "paper": {
+        "learning_rate": 0.002,
+        "r1_gamma": 2.0,
+        "augment_set": "bgc",
+        "ema_rampup": 1_000_000.0,
+        "precision": "bfloat16",
+        "conv_clamp": 256.0,
+    },
+    # Everything it stands for depends on tile size and processes: see `auto_training`.
+    "auto": {"precision": "bfloat16", "conv_clamp": 256.0},
+    # One image of 4096 px at a time on a device; all but the lowest resolutions in 16 bits and the
+    # largest four computed again in the backward pass, where nearly all of the memory is.
+    "tile4096": {
+        "learning_rate": 0.002,
+        "batch": 32,
+        "per_device_batch": 2,
+        "minibatch_std_group": 2,
+        "r1_gamma": 32.0,
+        "mirror": True,
+        "precision": "bfloat16",
+        "mixed_resolutions": 8,
+        "conv_clamp": 256.0,
+        "recompute_resolutions": 5,
+    },
+    # Narrow networks, for a processor: the shipped example generator is of this size.
+    "demo": {
+        "kimg": 300.0,
+        "channel_base": 2048,
+        "channel_max": 96,
+        "latent_dim": 128,
+        "mapping_layers": 4,
+        "r1_gamma": 0.5,
+        "mirror": True,
+        "augment_p": 0.2,
+        "ada_kimg": 100.0,
+        "precision": "bfloat16",
+        "mixed_resolutions": 3,
+        "snapshot_kimg": 5.0,
+        "metric_kimg": 20.0,
+        "metric_samples": 1000,
+    },
+}
+"""What a preset puts where the file says nothing."""
+
+
+def auto_training(tile_size: int, processes: int) -> dict[str, Any]:
+    """Batch, width, learning rate and half-life by tile size (px) and number of processes.
+
+    Source: Karras et al. 2020b, appendix C, and its published automatic configuration: batches as
+    large as memory allows up to 32 per device and 64 in all, half the width below 512 px.
+    """
+    batch = max(min(processes * min(4096 // tile_size, 32), 64), processes)
+    group = max(size for size in (1, 2, 4) if batch % size == 0)
+    return {
+        "batch": batch,
+        "minibatch_std_group": group,
+        "path_length_batch_shrink": 2 if batch % 2 == 0 else 1,
+        "channel_base": 32_768 if tile_size >= 512 else 16_384,
+        "learning_rate": 0.002 if tile_size >= 1024 else 0.0025,
+        "ema_kimg": batch * 10 / 32,
+    }
+
+
 class GanTrainerConfig(Section):
     """StyleGAN2-ADA training (Karras et al. 2020a, 2020b). kimg = thousands of real images
     shown."""
 
-    NOT_SEMANTIC = frozenset({"snapshot_kimg", "init_from"})  # init enters keys by content
+    NOT_SEMANTIC = frozenset(
+        {
+            "preset",  # what it stands for enters, field by field
+            "snapshot_kimg",
+            "keep_snapshots",
+            "init_from",  # enters by content
+            "per_device_batch",
+            "recompute_resolutions",
+            "metric_kimg",  # measuring changes no weight
+            "metric_samples",
+            "feature_extractor",
+        }
+    )
+
+    preset: GanPreset | None = None
+    """Other defaults for a purpose; fields that are given win. `paper`: StyleGAN2-ADA as published
+    (set bgc, no half-life ramp). `auto`: batch, width, rate and half-life by tile size and
+    `resources.processes`. `tile4096`: what tiles of 1024 to 4096 px need on one node of large GPUs.
+    `demo`: narrow networks that learn on a CPU. Null: the defaults below."""
 
     kimg: float = Field(25_000.0, gt=0, le=1_000_000)
     """Length of training in kimg. 25,000 is the usual StyleGAN2-ADA budget."""
@@ -219,6 +319,10 @@ class GanTrainerConfig(Section):
     r1_gamma: float | None = Field(None, ge=0, le=10_000)
     """Weight of the R1 gradient penalty. Null: 0.0002 * tileSize^2 / batch, the heuristic of
     StyleGAN2-ADA. 0 turns it off."""
+
+    conv_clamp: float | None = Field(None, gt=0, le=65_504)
+    """Largest magnitude of an activation behind a convolution; 256 in StyleGAN2-ADA, where it keeps
+    16-bit numbers finite. Part of the networks. Null: none."""
 
     r1_interval: int = Field(16, ge=1, le=1024)
     """Discriminator steps from one R1 penalty to the next. 16 as in StyleGAN2 (lazy
@@ -264,9 +368,10 @@ class GanTrainerConfig(Section):
     augment_p: float = Field(0.0, ge=0, le=1)
     """Augmentation probability: where `ada` starts, what `fixed` keeps. 0: `ada` finds it."""
 
-    augment_set: str = Field("histology", min_length=1, max_length=64)
-    """Name of the set of augmentations. `histology`: those a slide allows (all flips and rotations,
-    mild stain and brightness), so that they do not leak into what is generated."""
+    augment_set: AugmentSetName = "histology"
+    """Set of augmentations, named as in Karras et al. 2020b: `bgc` is blit, geom and color,
+    and so on. `histology`: those a slide allows (flips, rotations, scale, mild brightness, contrast
+    and saturation; no luma flip and no hue, which would invent stains)."""
 
     ada_target: float = Field(0.6, ge=-1, le=1)
     """Value of the over-fitting signal r_t that ADA steers to. 0.6 as in StyleGAN2-ADA."""
@@ -274,15 +379,24 @@ class GanTrainerConfig(Section):
     ada_interval: int = Field(4, ge=1, le=1024)
     """Steps from one ADA adjustment to the next. 4 as in StyleGAN2-ADA."""
 
-    ada_kimg: float = Field(500.0, gt=0, le=1_000_000)
-    """kimg in which ADA's probability can go from 0 to 1. 500 as in StyleGAN2-ADA."""
+    ada_kimg: float | None = Field(None, gt=0, le=1_000_000)
+    """kimg in which ADA's probability can go from 0 to 1. Null: 500 as in StyleGAN2-ADA, 100 with
+    `initFrom`."""
+
+    conditional: Literal["none", "stain"] = "none"
+    """`stain`: networks are told the stain of each tile and can be asked for one. Every training
+    tile then needs a stain, and there must be at least two."""
 
     holdout_fold: int = Field(0, ge=-1, le=99)
     """Fold that is never trained on and is compared with (0-based). -1: train on everything."""
 
     snapshot_kimg: float = Field(50.0, gt=0, le=100_000)
-    """Training state is saved at this interval in kimg: the most work a crash can cost. Does not
-    change the result."""
+    """Training state is saved at this interval in kimg, and every 15 minutes at the latest: the
+    most work a crash can cost. Does not change the result."""
+
+    keep_snapshots: int = Field(2, ge=2, le=100)
+    """Newest states that are kept while training; the best generator by KID is kept besides. 2: one
+    in case the newest is damaged."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the blocks in `mixedResolutions`. float32 runs everywhere; bfloat16 is
@@ -295,10 +409,59 @@ class GanTrainerConfig(Section):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of initial weights, data order, latents and augmentation."""
 
+    per_device_batch: int | None = Field(None, ge=1, le=4096)
+    """Most images a process works on at once; its share of `batch` is done in such pieces and the
+    gradients are added up. A multiple of `minibatchStdGroup`. Null: the whole share. Does not
+    change the result beyond rounding."""
+
+    recompute_resolutions: int = Field(0, ge=0, le=11)
+    """How many of the highest resolutions compute their activations again in the backward pass
+    instead of keeping them: less memory, about a third more time. Does not change the result."""
+
+    freeze_d: int = Field(0, ge=0, le=10)
+    """How many of the discriminator's highest resolutions stay as they are in `initFrom` (Mo et al.
+    2020, FreezeD). 0: none."""
+
+    freeze_mapping: bool = False
+    """Keep the mapping network as it is in `initFrom`."""
+
+    metric_kimg: float = Field(1000.0, ge=0, le=100_000)
+    """KID against the held-out tiles is measured at this interval in kimg. 0: only at the end."""
+
+    metric_samples: int = Field(2048, ge=16, le=1_000_000)
+    """Generated images that are measured. 2048: the least for which FID is shown."""
+
+    feature_extractor: str = Field("efficientnet-lite0", min_length=1, max_length=2048)
+    """Network whose features images are compared by: `efficientnet-lite0` (ImageNet), or the path
+    of an ONNX file. `none`: nothing is measured."""
+
     init_from: str | None = Field(None, min_length=1, max_length=2048)
     """Folder or `s3://` prefix with generator.safetensors, discriminator.safetensors and
     architecture.json to start from; identified by content. A relative path is relative to the run
     file. Null: random weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:
+        """What the preset says goes where the file says nothing (or null)."""
+        if not isinstance(data, dict):
+            return data
+        preset = GAN_PRESETS.get(str(data.get("preset")), {})
+        given = {name for name, value in data.items() if value is not None}
+        return data | {
+            name: value
+            for name, value in preset.items()
+            if name not in given and field_alias(cls, name) not in given
+        }
+
+    @model_validator(mode="after")
+    def _transfer_only(self) -> Self:
+        if self.init_from is None and (self.freeze_d or self.freeze_mapping):
+            raise ValueError(
+                "freezeD and freezeMapping keep parts of initFrom as they are: name initFrom, or"
+                " leave them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
@@ -312,7 +475,33 @@ class GanTrainerConfig(Section):
                 f"batch {self.batch} must be a multiple of pathLengthBatchShrink"
                 f" {self.path_length_batch_shrink}"
             )
+        group = min(self.batch, self.minibatch_std_group)
+        if self.per_device_batch is not None and self.per_device_batch % group:
+            raise ValueError(
+                f"perDeviceBatch {self.per_device_batch} must be a multiple of minibatchStdGroup"
+                f" {group}, whose images are compared with each other"
+            )
         return self
+
+    def resolve(self, tile_size: int, processes: int | None) -> GanTrainerConfig:
+        """The same section with everything decided that null, or `preset: auto`, left open.
+
+        A field of `preset: auto` that was given stays as it was given.
+        """
+        chosen = self
+        if self.preset == "auto":
+            given = self.model_fields_set
+            automatic = auto_training(tile_size, processes or 1)
+            chosen = self.model_copy(
+                update={name: value for name, value in automatic.items() if name not in given}
+            )
+        ada_kimg = 500.0 if chosen.init_from is None else 100.0
+        return chosen.model_copy(
+            update={
+                "r1_gamma": chosen.r1_gamma_at(tile_size),
+                "ada_kimg": ada_kimg if chosen.ada_kimg is None else chosen.ada_kimg,
+            }
+        )
 
     def r1_gamma_at(self, resolution: int) -> float:
         """The R1 weight for images of `resolution` pixels, with null resolved (Karras et al.
@@ -544,7 +733,16 @@ class GatesConfig(Section):
 class ResourcesConfig(Section):
     """What a run may use. Never enters a key."""
 
-    NOT_SEMANTIC = frozenset({"device", "threads", "grace_seconds"})
+    NOT_SEMANTIC = frozenset(
+        {
+            "device",
+            "threads",
+            "grace_seconds",
+            "processes",
+            "peer_timeout_seconds",
+            "tile_cache_gigabytes",
+        }
+    )
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run. `auto`: CUDA if there is one, else the CPU."""
@@ -555,3 +753,15 @@ class ResourcesConfig(Section):
     grace_seconds: int = Field(60, ge=1, le=86_400)
     """Seconds a stage gets to save its state when it is told to stop. 60: most states are small;
     give more for large networks on slow stores."""
+
+    processes: int | None = Field(None, ge=1, le=64)
+    """Processes that train the GAN together on one machine; at most one for each group of
+    `minibatchStdGroup` images in a batch. Null: one per GPU, one on a CPU."""
+
+    peer_timeout_seconds: int = Field(600, ge=1, le=86_400)
+    """How long a training process waits for another before all of them end with an error. 600:
+    longer than saving a large state takes."""
+
+    tile_cache_gigabytes: float | None = Field(None, gt=0, le=1_000_000)
+    """Most scratch space for training tiles, in 10^9 bytes; further ones are fetched when they are
+    needed. Null: 80 % of what is free."""

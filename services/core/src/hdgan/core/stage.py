@@ -71,6 +71,9 @@ class Stage:
     """Whether the work can be shared by several processes and merged by a `commit` request."""
     artifact: bool = True
     """False for a stage that only fills a cache on scratch."""
+    ranks: bool = False
+    """Whether several processes do the work together, told apart by torchrun's variable `RANK`.
+    All get the same request; only rank 0 reports and commits."""
 
 
 class StageContext:
@@ -88,6 +91,7 @@ class StageContext:
         emitter: Emitter,
         stop: Event,
         metrics: MetricsServer | None = None,
+        leads: bool = True,
     ) -> None:
         self.stage = stage
         self.request = request
@@ -96,7 +100,9 @@ class StageContext:
         self.part = part
         """Index of this part, 0..parts-1."""
         self.parts = request.parts
-        self.committing: bool = request.parts == 1 or request.commit
+        self.leads = leads
+        """False in the processes of a stage with ranks that only help: they report nothing."""
+        self.committing: bool = leads and (request.parts == 1 or request.commit)
         """Whether this process is the one that commits the artifact."""
         self.store = store
         self.scratch = Path(request.scratch)
@@ -207,6 +213,8 @@ class StageContext:
     def progress(self, done: float, total: float | None, unit: str) -> None:
         """Say how far the work is. Call it as often as you like: at most four a second go out,
         and always the first and the last of a unit."""
+        if not self.leads:
+            return
         now = time.monotonic()
         progress = self._meter.update(now, done, total, unit)
         if self._metrics is not None:
@@ -230,6 +238,8 @@ class StageContext:
 
     def metric(self, **values: float) -> None:
         """Report measures, e.g. `metric(r1=0.2, kid=0.01)`."""
+        if not self.leads:
+            return
         numbers = {name: float(value) for name, value in values.items()}
         if self._metrics is not None:
             self._metrics.metric(numbers)
@@ -239,7 +249,8 @@ class StageContext:
         )
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
-        self._emitter.emit("log", {"level": level, "message": message, **fields})
+        if self.leads:
+            self._emitter.emit("log", {"level": level, "message": message, **fields})
 
     # Stopping
 
@@ -290,7 +301,8 @@ def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[
             digest = _run(stages, request, environ, emitter, stop)
     except Exception as error:
         return _report(error, emitter)
-    emitter.emit("result", {"contentDigest": digest})
+    if digest is not None or not _follows(stages, environ):
+        emitter.emit("result", {"contentDigest": digest})
     return 0
 
 
@@ -303,7 +315,9 @@ def _run(
 ) -> str | None:
     stage = _choose(stages, request)
     config = _config(stage, request)
-    part = read_part(request, environ)
+    # With ranks, the index of the Job's pod numbers machines, not parts.
+    part = 0 if stage.ranks else read_part(request, environ)
+    leads = not _follows(stages, environ)
     device = _device(request.device)
     if request.threads is not None:
         _limit_threads(request.threads)
@@ -316,7 +330,7 @@ def _run(
     # Better now than after the hours of work that could then not be written down.
     store.probe()
     _make_scratch(Path(request.scratch))
-    metrics = _metrics_server(request, environ)
+    metrics = _metrics_server(request, environ) if leads else None
     try:
         if metrics is not None:
             message = f"metrics on port {metrics.port}"
@@ -331,6 +345,7 @@ def _run(
             emitter=emitter,
             stop=stop,
             metrics=metrics,
+            leads=leads,
         )
         stage.run(context)
         artifact = context._finish()
@@ -338,6 +353,11 @@ def _run(
         if metrics is not None:
             metrics.close()
     return None if artifact is None else artifact.content_digest
+
+
+def _follows(stages: tuple[Stage, ...], environ: Mapping[str, str]) -> bool:
+    """Whether this is a process that only helps another (see `Stage.ranks`)."""
+    return any(stage.ranks for stage in stages) and environ.get("RANK", "0") != "0"
 
 
 def _choose(stages: tuple[Stage, ...], request: StageRequest) -> Stage:

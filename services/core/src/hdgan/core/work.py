@@ -23,7 +23,7 @@ from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestEr
 from hdgan.core.store import Store, check_key
 
 KEEP = 2
-"""States an attempt keeps: the newest, and the one before in case the newest does not verify."""
+"""States an attempt keeps at least: the newest, and the one before in case that does not verify."""
 
 MAX_STATE_BYTES = 64 << 20
 _STATE = re.compile(r"/state-(\d{12})\.json$")
@@ -141,6 +141,8 @@ class WorkState:
         self._prefix = f"work/{stage}/{key}"
         self._attempt = attempt
         self._own: list[tuple[str, list[str]]] = []
+        self.keep = KEEP
+        """States this attempt keeps; older ones are deleted."""
 
     def save(self, step: int, files: Mapping[str, Path | bytes], meta: Mapping[str, Any]) -> None:
         """Save a state; it is visible only when all of it is written. Prunes our older ones.
@@ -168,7 +170,7 @@ class WorkState:
         self._own.append((place, keys))
         for old in replaced:
             self._delete(old)
-        while len(self._own) > KEEP:
+        while len(self._own) > self.keep:
             oldest, its_files = self._own.pop(0)
             # First the state, then what it refers to: nobody finds a state without its files.
             self._delete([oldest, *its_files])

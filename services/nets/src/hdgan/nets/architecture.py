@@ -27,6 +27,8 @@ class Architecture:
         conv_clamp: activations of every convolution are clamped to +-conv_clamp, which keeps
             16-bit training finite (StyleGAN2-ADA, appendix: 256). None: no clamp.
         minibatch_std_group: images per group of the minibatch-standard-deviation layer (4).
+        labels: names of the classes a class-conditional network tells apart, such as stains, in
+            the order of their label numbers. Empty: not conditional.
     """
 
     resolution: int
@@ -37,6 +39,7 @@ class Architecture:
     channel_max: int = 512
     conv_clamp: float | None = None
     minibatch_std_group: int = 4
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         power_of_two = self.resolution > 0 and self.resolution & (self.resolution - 1) == 0
@@ -52,6 +55,11 @@ class Architecture:
             raise RequestError(
                 f"architecture: channel_base {self.channel_base} leaves no channel at resolution "
                 f"{self.resolution}; it must be at least the resolution"
+            )
+        if len(self.labels) == 1 or len(set(self.labels)) < len(self.labels):
+            raise RequestError(
+                f"architecture: labels {list(self.labels)} must be none, or at least two different "
+                "names"
             )
 
     @property
@@ -76,15 +84,21 @@ class Architecture:
 
     def to_json(self) -> bytes:
         """The bytes of `architecture.json`."""
-        return (json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n").encode()
+        fields = dataclasses.asdict(self)
+        if not self.labels:
+            del fields["labels"]
+        return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Architecture:
         """Read `architecture.json`; unknown or missing fields are a RequestError."""
         try:
             fields: Any = json.loads(data)
-            return cls(**fields)
-        except (ValueError, TypeError) as error:
+            labels = fields.pop("labels", [])
+            if not isinstance(labels, list) or not all(isinstance(one, str) for one in labels):
+                raise TypeError("labels must be a list of names")
+            return cls(**fields, labels=tuple(labels))
+        except (ValueError, TypeError, AttributeError) as error:
             raise RequestError(
                 f"architecture.json is not one this version reads: {error}"
             ) from None

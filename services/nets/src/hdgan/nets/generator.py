@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.layers import (
@@ -22,6 +23,8 @@ from hdgan.nets.layers import (
     fir_blur,
     fir_kernel,
     fir_upsample,
+    full_precision,
+    normalise_second_moment,
 )
 
 Noise = Literal["constant", "none"] | Sequence[Tensor]
@@ -35,41 +38,74 @@ def to_uint8(image_B3HW: Tensor) -> Tensor:
 
 
 class Mapping(nn.Module):
-    """z -> w: normalisation, then fully connected layers at a reduced learning rate."""
+    """z -> w: normalisation, then fully connected layers at a reduced learning rate.
+
+    Conditional networks (`arch.labels`) embed the label and join it with z (StyleGAN2-ADA); their
+    `w_avg` has one row per label.
+    """
 
     w_avg: Tensor
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.num_ws = arch.num_ws
+        self.label_names = arch.labels
+        width, labels = arch.latent_dim, len(arch.labels)
+        self.embed = EqualisedLinear(labels, width) if labels else None
         self.layers = nn.ModuleList(
-            EqualisedLinear(arch.latent_dim, arch.latent_dim, arch.mapping_lr_multiplier)
-            for _ in range(arch.mapping_layers)
+            EqualisedLinear(
+                2 * width if labels and index == 0 else width, width, arch.mapping_lr_multiplier
+            )
+            for index in range(arch.mapping_layers)
         )
-        self.register_buffer("w_avg", torch.zeros(arch.latent_dim))
+        self.register_buffer("w_avg", torch.zeros((labels, width) if labels else width))
 
-    def w(self, z_BZ: Tensor) -> Tensor:
-        """One w per z, not truncated: [B, Z] -> [B, D]."""
-        x = z_BZ * torch.rsqrt(z_BZ.square().mean(dim=1, keepdim=True) + 1e-8)
+    def w(self, z_BZ: Tensor, label_B: Tensor | None = None) -> Tensor:
+        """One w per z, not truncated: [B, Z] -> [B, D].
+
+        Args:
+            label_B: int64 label numbers; needed if, and only if, the networks are conditional.
+        """
+        x = normalise_second_moment(z_BZ)
+        if self.embed is not None:
+            label_B = self._checked(label_B)
+            one_hot = F.one_hot(label_B, len(self.label_names)).to(x.dtype)
+            x = torch.cat([x, normalise_second_moment(self.embed(one_hot))], dim=1)
         for layer in self.layers:
-            x = activate(layer(x))
+            x = activate(layer(x, ACTIVATION_GAIN))
         return x
 
     def broadcast(self, w_BD: Tensor) -> Tensor:
         """The same w for every layer: [B, D] -> [B, N, D]."""
         return w_BD.unsqueeze(1).expand(-1, self.num_ws, -1)
 
-    def forward(self, z_BZ: Tensor, psi: float = 1.0) -> Tensor:
-        """z -> w for every layer, truncated: w_avg + psi * (w - w_avg). Returns [B, N, D]."""
-        w_BD = self.w(z_BZ)
+    def forward(self, z_BZ: Tensor, psi: float = 1.0, label_B: Tensor | None = None) -> Tensor:
+        """z -> w for every layer, truncated: w_avg + psi * (w - w_avg). Returns [B, N, D].
+
+        w_avg is that of the image's label, if conditional.
+        """
+        w_BD = self.w(z_BZ, label_B)
         if psi != 1.0:
-            w_BD = torch.lerp(self.w_avg, w_BD, psi)
+            centre = self.w_avg if self.embed is None else self.w_avg[self._checked(label_B)]
+            w_BD = torch.lerp(centre, w_BD, psi)
         return self.broadcast(w_BD)
 
     @torch.no_grad()
-    def update_w_avg(self, w_BD: Tensor, beta: float) -> None:
-        """Moving average of w: w_avg <- beta * w_avg + (1 - beta) * mean(w)."""
-        self.w_avg.lerp_(w_BD.detach().float().mean(dim=0), 1.0 - beta)
+    def update_w_avg(self, w_sum: Tensor, count: Tensor | float, beta: float) -> None:
+        """Moving average of w: w_avg <- beta * w_avg + (1 - beta) * w_sum / count.
+
+        Args:
+            w_sum: sum of w over the batch, [D]; [labels, D] if conditional.
+            count: number of w in it; [labels, 1] if conditional. A label without any stays.
+        """
+        count = torch.as_tensor(count, dtype=self.w_avg.dtype, device=self.w_avg.device)
+        mean = w_sum / count.clamp_min(1)
+        self.w_avg.copy_(torch.where(count > 0, self.w_avg.lerp(mean, 1.0 - beta), self.w_avg))
+
+    def _checked(self, label_B: Tensor | None) -> Tensor:
+        if label_B is None:
+            raise ValueError(f"this network is conditional on {self.label_names}: give label_B")
+        return label_B
 
 
 class ModulatedConv(nn.Module):
@@ -101,20 +137,25 @@ class ModulatedConv(nn.Module):
         self.padding = size // 2
         self.register_buffer("kernel", fir_kernel(), persistent=False)
 
-    def forward(self, x_BCHW: Tensor, w_BD: Tensor) -> Tensor:
+    def forward(
+        self, x_BCHW: Tensor, w_BD: Tensor, bias_C: Tensor | None = None, gain: float = 1.0
+    ) -> Tensor:
+        """gain * convolution + bias: [B, in, H, W], [B, D] -> [B, out, H or 2 H, W or 2 W]."""
         dtype = x_BCHW.dtype
         style_BC = self.affine(w_BD)
         weight = self.weight * self.gain
         scale_BO: Tensor | None = None
         if self.demodulate:
             energy_OC = weight.square().sum(dim=(2, 3))
-            scale_BO = torch.rsqrt(style_BC.square() @ energy_OC.t() + 1e-8)
-            if dtype != torch.float32:
+            scale_BO = torch.rsqrt(style_BC.square() @ energy_OC.t() + 1e-8) * gain
+            if dtype in (torch.bfloat16, torch.float16):
                 # Pre-normalised: the style's largest entry is 1 so that 16-bit sums stay small;
                 # demodulation cancels the factor (StyleGAN2-ADA, mixed precision).
                 largest = style_BC.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
                 style_BC = style_BC / largest
                 scale_BO = scale_BO * largest
+        else:
+            weight = weight * gain
         x = x_BCHW * style_BC.to(dtype)[:, :, None, None]
         weight = weight.to(dtype)
         if self.up:
@@ -122,7 +163,22 @@ class ModulatedConv(nn.Module):
             x = fir_blur(x, self.kernel, padding=1, gain=4.0)
         else:
             x = F.conv2d(x, weight, padding=self.padding)
-        return x if scale_BO is None else x * scale_BO.to(dtype)[:, :, None, None]
+        return _scale_and_shift(x, scale_BO, bias_C)
+
+
+def _scale_and_shift(x_BCHW: Tensor, scale_BC: Tensor | None, bias_C: Tensor | None) -> Tensor:
+    """x * scale + bias in one pass where gradients are recorded, else in place: x is not used
+    again."""
+    dtype = x_BCHW.dtype
+    scale = None if scale_BC is None else scale_BC.to(dtype)[:, :, None, None]
+    bias = None if bias_C is None else bias_C.to(dtype)[None, :, None, None]
+    if torch.is_grad_enabled():
+        if scale is not None and bias is not None:
+            return torch.addcmul(bias, x_BCHW, scale)
+        x = x_BCHW if scale is None else x_BCHW * scale
+        return x if bias is None else x + bias
+    x = x_BCHW if scale is None else x_BCHW.mul_(scale)
+    return x if bias is None else x.add_(bias)
 
 
 class SynthesisLayer(nn.Module):
@@ -142,11 +198,11 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
 
     def forward(self, x_BCHW: Tensor, w_BD: Tensor, noise: Tensor | None) -> Tensor:
-        x = self.conv(x_BCHW, w_BD)
+        x: Tensor = self.conv(x_BCHW, w_BD, self.bias * ACTIVATION_GAIN, ACTIVATION_GAIN)
         if noise is not None:
-            x = x + (noise * self.noise_strength).to(x.dtype)
-        x = x + self.bias.to(x.dtype)[None, :, None, None]
-        return activate(x, self.clamp, ACTIVATION_GAIN)
+            scaled = (noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype)
+            x = x + scaled if torch.is_grad_enabled() else x.add_(scaled)
+        return activate(x, self.clamp)
 
 
 class ToRgb(nn.Module):
@@ -159,7 +215,7 @@ class ToRgb(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x_BCHW: Tensor, w_BD: Tensor) -> Tensor:
-        x: Tensor = self.conv(x_BCHW, w_BD).float() + self.bias[None, :, None, None]
+        x: Tensor = full_precision(self.conv(x_BCHW, w_BD)) + self.bias[None, :, None, None]
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -201,6 +257,12 @@ class Synthesis(nn.Module):
         self.register_buffer("kernel", fir_kernel(), persistent=False)
         self.mixed_blocks = 0
         self.mixed_dtype = torch.float32
+        self.recomputed_blocks = 0
+
+    def recompute(self, blocks: int) -> None:
+        """Keep no activations inside the last `blocks` (highest) resolutions for the backward
+        pass; compute them again there (Chen et al. 2016). Costs time, saves memory."""
+        self.recomputed_blocks = min(blocks, len(self.blocks))
 
     def use_mixed_precision(self, blocks: int, dtype: torch.dtype) -> None:
         """Compute the last `blocks` resolutions in `dtype` (StyleGAN2-ADA: the last 4)."""
@@ -238,19 +300,57 @@ class Synthesis(nn.Module):
         image: Tensor | None = None
         layer_index = 0
         first_mixed = len(self.blocks) - self.mixed_blocks
+        first_recomputed = len(self.blocks) - self.recomputed_blocks
         for index, (block_name, block) in enumerate(self.blocks.items()):
             assert isinstance(block, SynthesisBlock)
             if index >= first_mixed:
                 x = x.to(self.mixed_dtype)
-            for name, layer in block.layers:
-                x = layer(x, ws_BND[:, layer_index], _layer_noise(noise, layer_index, layer))
-                layer_index += 1
-                if on_feature is not None:
-                    on_feature(f"{block_name}.{name}", x)
-            rgb = block.to_rgb(x, ws_BND[:, layer_index])
-            image = rgb if image is None else fir_upsample(image, self.kernel) + rgb
+            layers = block.layers
+            noises = [
+                _layer_noise(noise, layer_index + number, layer)
+                for number, (_, layer) in enumerate(layers)
+            ]
+            ws = ws_BND[:, layer_index : layer_index + len(layers) + 1]
+            layer_index += len(layers)
+            if on_feature is None and index >= first_recomputed and torch.is_grad_enabled():
+                x, image = checkpoint(
+                    self._block,
+                    block,
+                    x,
+                    image,
+                    ws,
+                    noises,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            else:
+                emit = None if on_feature is None else _named(on_feature, block_name)
+                x, image = self._block(block, x, image, ws, noises, emit)
         assert image is not None
         return image
+
+    def _block(
+        self,
+        block: SynthesisBlock,
+        x_BCHW: Tensor,
+        image_B3HW: Tensor | None,
+        ws_BND: Tensor,
+        noises: list[Tensor | None],
+        on_feature: OnFeature | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One resolution: its features, and the image so far."""
+        x = x_BCHW
+        for number, (name, layer) in enumerate(block.layers):
+            x = layer(x, ws_BND[:, number], noises[number])
+            if on_feature is not None:
+                on_feature(name, x)
+        rgb = block.to_rgb(x, ws_BND[:, -1])
+        image = rgb if image_B3HW is None else fir_upsample(image_B3HW, self.kernel) + rgb
+        return x, image
+
+
+def _named(on_feature: OnFeature, block: str) -> OnFeature:
+    return lambda name, x: on_feature(f"{block}.{name}", x)
 
 
 def _layer_noise(noise: Noise, index: int, layer: SynthesisLayer) -> Tensor | None:
@@ -272,7 +372,13 @@ class Generator(nn.Module):
         self.mapping = Mapping(arch)
         self.synthesis = Synthesis(arch)
 
-    def forward(self, z_BZ: Tensor, psi: float = 1.0, noise: Noise = "constant") -> Tensor:
-        """z -> images: [B, Z] -> float32 [B, 3, H, W]."""
-        image: Tensor = self.synthesis(self.mapping(z_BZ, psi), noise)
+    def forward(
+        self,
+        z_BZ: Tensor,
+        psi: float = 1.0,
+        noise: Noise = "constant",
+        label_B: Tensor | None = None,
+    ) -> Tensor:
+        """z -> images: [B, Z] -> float32 [B, 3, H, W]. Labels as for `Mapping.w`."""
+        image: Tensor = self.synthesis(self.mapping(z_BZ, psi, label_B), noise)
         return image

@@ -28,10 +28,24 @@ def channels_last(module: ModuleT) -> ModuleT:
     return module
 
 
-def activate(x: Tensor, clamp: float | None = None, gain: float = ACTIVATION_GAIN) -> Tensor:
-    """Leaky ReLU (0.2) times `gain`, clamped to +-`clamp` when given."""
-    x = F.leaky_relu(x, LEAKY_SLOPE)
-    x = x * gain
+def full_precision(x: Tensor) -> Tensor:
+    """16-bit tensors as float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def normalise_second_moment(x_BC: Tensor) -> Tensor:
+    """Each row divided by the root of its mean square (StyleGAN, input of the mapping network)."""
+    return x_BC * torch.rsqrt(x_BC.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+def activate(x: Tensor, clamp: float | None = None) -> Tensor:
+    """Leaky ReLU (0.2), clamped to +-`clamp` when given.
+
+    The gain that keeps activations at unit variance, `ACTIVATION_GAIN`, belongs in what computes x:
+    leaky ReLU commutes with a positive factor, and there it costs no pass over the image.
+    """
+    # Without gradients nobody needs x again, and 4096 px maps are large.
+    x = F.leaky_relu(x, LEAKY_SLOPE, inplace=not torch.is_grad_enabled())
     # hardtanh is clamp with a cheaper derivative.
     return x if clamp is None else F.hardtanh(x, -clamp, clamp)
 
@@ -78,9 +92,11 @@ class EqualisedLinear(nn.Module):
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
-    def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias if self.bias_gain == 1.0 else self.bias * self.bias_gain
-        return F.linear(x, self.weight * self.weight_gain, bias)
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """The layer, and its output times `gain`."""
+        bias_gain = self.bias_gain * gain
+        bias = self.bias if bias_gain == 1.0 else self.bias * bias_gain
+        return F.linear(x, self.weight * (self.weight_gain * gain), bias)
 
 
 class EqualisedConv(nn.Module):
@@ -108,9 +124,11 @@ class EqualisedConv(nn.Module):
         self.padding = size // 2
         self.register_buffer("kernel", fir_kernel(), persistent=False)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        weight = (self.weight * self.gain).to(x_BCHW.dtype)
-        bias = None if self.bias is None else self.bias.to(x_BCHW.dtype)
+    def forward(self, x_BCHW: Tensor, gain: float = 1.0) -> Tensor:
+        """The convolution, and its output times `gain` (which costs nothing: it is in the
+        weights)."""
+        weight = (self.weight * (self.gain * gain)).to(x_BCHW.dtype)
+        bias = None if self.bias is None else (self.bias * gain).to(x_BCHW.dtype)
         if not self.down:
             return F.conv2d(x_BCHW, weight, bias, padding=self.padding)
         # The FIR filter has 4 taps, so one more pixel on each side keeps the result centred.
