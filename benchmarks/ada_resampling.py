@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from hdgan.gan_trainer import augment
+from hdgan.gan_trainer.augment import resampling
 
 SIDE = 64
 BATCH = 32
@@ -24,16 +24,16 @@ def ada_resampling() -> dict[str, object]:
     turn = torch.tensor([[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]])
     inverse = turn.expand(BATCH, 3, 3)
     seconds: dict[int, list[float]] = {0: [], SIDE: []}
-    kept = augment.MATRIX_SIDE
+    kept = resampling.MATRIX_SIDE
     try:
         for _ in range(REPEATS):
             for side, times in seconds.items():
-                augment.MATRIX_SIDE = side
+                resampling.MATRIX_SIDE = side
                 started = time.perf_counter()
-                augment.resample(images, inverse).sum().backward()  # type: ignore[no-untyped-call]
+                resampling.resample(images, inverse).sum().backward()  # type: ignore[no-untyped-call]
                 times.append(time.perf_counter() - started)
     finally:
-        augment.MATRIX_SIDE = kept
+        resampling.MATRIX_SIDE = kept
     # The first round warms up.
     convolutions, matrices = (statistics.median(times[1:]) for times in seconds.values())
     return {

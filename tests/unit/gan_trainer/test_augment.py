@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from hdgan.core.errors import RequestError
 from hdgan.gan_trainer import augment as aug
-from hdgan.gan_trainer.randomness import keyed_generator
+from hdgan.gan_trainer.augment import resampling
+from hdgan.gan_trainer.augment.colour import colour_matrix
+from hdgan.gan_trainer.augment.corruption import cut_out
+from hdgan.gan_trainer.augment.exact import move_exactly
+from hdgan.gan_trainer.augment.image_filter import band_filters, band_gains, filter_bands
+from hdgan.gan_trainer.augment.parameters import Parameters
+from hdgan.gan_trainer.draws import Draws
 
 
-def key(step: int = 0) -> torch.Generator:
-    return keyed_generator(0, step, "test")
+def draws(batch: int, step: int = 0) -> Draws:
+    return Draws(0, step, range(batch), prefix="test/")
 
 
 def smooth(batch: int = 1, side: int = 32) -> torch.Tensor:
@@ -29,11 +37,11 @@ def smooth(batch: int = 1, side: int = 32) -> torch.Tensor:
 def test_nothing_happens_at_p_zero_to_the_bit() -> None:
     images = torch.rand(4, 3, 16, 16)
     for ops in aug.AUGMENT_SETS.values():
-        assert aug.augment(images, ops, 0.0, key()) is images
+        assert aug.augment(images, ops, 0.0, draws(4)) is images
 
 
 def test_sym6_is_an_orthonormal_low_pass_filter() -> None:
-    taps = torch.tensor(aug.SYM6, dtype=torch.float64)
+    taps = torch.tensor(resampling.SYM6, dtype=torch.float64)
     assert float(taps.sum()) == pytest.approx(math.sqrt(2), abs=1e-12)
     for shift in range(0, 12, 2):
         product = float((taps[shift:] * taps[: 12 - shift]).sum())
@@ -42,8 +50,8 @@ def test_sym6_is_an_orthonormal_low_pass_filter() -> None:
 
 def test_resampling_by_the_identity_returns_the_image() -> None:
     images = torch.rand(2, 3, 32, 32)
-    identity = torch.eye(3).expand(2, 3, 3)
-    torch.testing.assert_close(aug.resample(images, identity), images, rtol=0, atol=1e-5)
+    identity = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+    torch.testing.assert_close(resampling.resample(images, identity), images, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pixels", [-5, 3, 8])
@@ -51,7 +59,7 @@ def test_resampling_by_whole_pixels_shifts(pixels: int) -> None:
     images = torch.rand(1, 3, 32, 32)
     inverse = torch.eye(3)[None].clone()
     inverse[0, 0, 2] = -2 * pixels / 32
-    found = aug.resample(images, inverse)
+    found = resampling.resample(images, inverse)
     inside = slice(10, 22)
     source = slice(10 - pixels, 22 - pixels)
     torch.testing.assert_close(
@@ -62,7 +70,7 @@ def test_resampling_by_whole_pixels_shifts(pixels: int) -> None:
 def test_resampling_by_ninety_degrees_rotates() -> None:
     images = smooth()
     inverse = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
-    found = aug.resample(images, inverse)
+    found = resampling.resample(images, inverse)
     rotated = [torch.rot90(images, turns, (2, 3)) for turns in (1, 3)]
     inside = slice(4, 28)
     error = min(float((found - r)[:, :, inside, inside].abs().max()) for r in rotated)
@@ -76,7 +84,7 @@ def test_resampling_by_a_scale_reads_a_known_function() -> None:
     images = torch.cos(3 * position).expand(1, 3, side, side).contiguous()
     inverse = torch.diag(torch.tensor([0.5, 0.5, 1.0]))[None]
     expected = torch.cos(1.5 * position).expand(1, 3, side, side)
-    found = aug.resample(images, inverse)
+    found = resampling.resample(images, inverse)
     torch.testing.assert_close(
         found[:, :, 8:-8, 8:-8], expected[:, :, 8:-8, 8:-8], rtol=0, atol=3e-3
     )
@@ -87,16 +95,16 @@ def test_large_images_are_filtered_by_convolution_with_the_same_result(
 ) -> None:
     images = torch.rand(2, 3, 24, 24)
     inverse = torch.tensor([[[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]]]).expand(2, 3, 3)
-    as_matrices = aug.resample(images, inverse)
-    monkeypatch.setattr(aug, "MATRIX_SIDE", 16)
-    torch.testing.assert_close(aug.resample(images, inverse), as_matrices, rtol=0, atol=1e-5)
+    as_matrices = resampling.resample(images, inverse)
+    monkeypatch.setattr(resampling, "MATRIX_SIDE", 16)
+    torch.testing.assert_close(resampling.resample(images, inverse), as_matrices, rtol=0, atol=1e-5)
 
 
 def test_exact_operations_permute_pixels() -> None:
     """Without translation every result is one of the eight symmetries, to the bit."""
     images = torch.rand(1, 3, 8, 8).expand(200, 3, 8, 8)
     ops = aug.AugmentSet(flip=True, rotate90=True)
-    found = aug.exact_transform(images, ops, aug._Draw(200, 1.0, key()))
+    found = aug.augment(images, ops, 1.0, draws(200))
     symmetries = [
         torch.rot90(one, turns, (1, 2))
         for one in (images[0], images[0].flip(2))
@@ -113,7 +121,7 @@ def test_exact_operations_permute_pixels() -> None:
 def test_translated_image_is_the_shifted_array() -> None:
     images = torch.rand(50, 3, 16, 16)
     ops = aug.AugmentSet(translate=True)
-    found = aug.exact_transform(images, ops, aug._Draw(50, 1.0, key()))
+    found = aug.augment(images, ops, 1.0, draws(50))
     shifts = set()
     for before, after in zip(images, found, strict=True):
         matches = [
@@ -127,10 +135,20 @@ def test_translated_image_is_the_shifted_array() -> None:
     assert len(shifts) > 10
 
 
+def test_flip_turn_and_translation_are_those_of_numpy() -> None:
+    image = np.random.default_rng(0).random((3, 16, 16))
+    for flip, turns, tx, ty in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 3, 0, 0), (1, 2, 3, -2)):
+        numbers = [torch.tensor([n]) for n in (flip, turns, tx, ty)]
+        found = move_exactly(torch.from_numpy(image)[None], *numbers)[0].numpy()
+        expected = np.flip(image, 2) if flip else image
+        expected = np.rot90(expected, turns, (1, 2))
+        padded = np.pad(expected, ((0, 0), (3, 3), (3, 3)), mode="reflect")
+        expected = padded[:, 3 - ty : 19 - ty, 3 - tx : 19 - tx]
+        assert np.array_equal(found, expected)
+
+
 def matrix_for(ops: aug.AugmentSet, batch: int = 300) -> torch.Tensor:
-    matrix = aug.colour_matrix(ops, aug._Draw(batch, 1.0, key()))
-    assert matrix is not None
-    return matrix
+    return colour_matrix(ops, Parameters(draws(batch), 1.0)).float()
 
 
 def test_brightness_adds_and_contrast_multiplies() -> None:
@@ -178,7 +196,7 @@ def test_histology_set_never_invents_stains() -> None:
     assert not ops.hue
     eosin = torch.tensor([0.85, 0.45, 0.62]) * 2 - 1
     images = eosin[None, :, None, None].expand(100, 3, 8, 8).contiguous()
-    found = (aug.augment(images, ops, 1.0, key())[:, :, 4, 4] + 1) / 2
+    found = (aug.augment(images, ops, 1.0, draws(100))[:, :, 4, 4] + 1) / 2
     hues = [colorsys.rgb_to_hsv(*rgb)[0] for rgb in found.clamp(0.01, 0.99).tolist()]
     spread = sorted((h - 0.929 + 0.5) % 1 - 0.5 for h in hues)
     assert abs(spread[10]) < 0.08
@@ -188,17 +206,91 @@ def test_histology_set_never_invents_stains() -> None:
 def test_share_of_changed_images_is_p() -> None:
     images = torch.rand(1, 3, 8, 8).expand(2000, 3, 8, 8)
     ops = aug.AugmentSet(brightness=True)
-    changed = (aug.augment(images, ops, 0.3, key()) != images).flatten(1).any(dim=1)
+    changed = (aug.augment(images, ops, 0.3, draws(2000)) != images).flatten(1).any(dim=1)
     assert float(changed.float().mean()) == pytest.approx(0.3, abs=0.04)
 
 
+def test_band_filters_divide_the_spectrum_and_add_up_to_nothing_done() -> None:
+    bands = band_filters()
+    identity = np.zeros(bands.shape[1])
+    identity[len(identity) // 2] = 1
+    np.testing.assert_allclose(bands.sum(axis=0), identity, atol=1e-10)
+    np.testing.assert_allclose(bands, bands[:, ::-1], atol=1e-12)  # zero phase
+    response = np.abs(np.fft.rfft(bands, 512))  # 256 is pi
+    for band, (low, high) in enumerate(((0, 32), (32, 64), (64, 128), (128, 256))):
+        # Each band passes most where it should.
+        middle = (low + high) // 2
+        assert response[:, middle].argmax() == band
+        assert response[band, low : high + 1].mean() > 0.6
+    # Amplifying a band amplifies a wave in it by that gain, and the mean is the lowest band.
+    wave = torch.cos(math.pi * 7 / 8 * torch.arange(64).double()).expand(1, 3, 64, 64)
+    found = filter_bands(wave, torch.tensor([[1.0, 1.0, 1.0, 3.0]], dtype=torch.float64))
+    measured = float(found[0, 0, 32, 20:44].abs().max() / wave[0, 0, 32, 20:44].abs().max())
+    assert measured == pytest.approx(3.0, rel=0.05)
+    flat = filter_bands(torch.ones(1, 3, 8, 8), torch.tensor([[2.0, 1.0, 1.0, 1.0]]).double())
+    torch.testing.assert_close(flat, torch.full((1, 3, 8, 8), 4.0))  # rows and columns
+
+
+def test_band_gains_keep_the_expected_power() -> None:
+    gains = band_gains(Parameters(draws(200), 0.3))
+    untouched = (gains == 1).all(dim=1)
+    assert 0.15 < float(untouched.double().mean()) < 0.35  # 0.7 ** 4
+    one = band_gains(Parameters(draws(2000), 0.02))
+    power = torch.tensor([10.0, 1.0, 1.0, 1.0], dtype=torch.float64) / 13
+    # Where a single band was drawn, the power is exactly that of before.
+    single = (one != 1).all(dim=1) & ((one - one.median(dim=1, keepdim=True)[0]).ne(0).sum(1) == 1)
+    assert int(single.sum()) > 50
+    total = one[single].square() @ power
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_noise_has_the_papers_strength() -> None:
+    images = torch.zeros(400, 3, 16, 16)
+    found = aug.augment(images, aug.AUGMENT_SETS["noise"], 1.0, draws(400))
+    strengths = found.flatten(1).std(dim=1)
+    # |N(0, 0.1)| has the mean 0.1 sqrt(2 / pi).
+    assert float(strengths.mean()) == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.1)
+    assert float(found.mean()) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_cutout_is_a_grey_square_of_half_the_side() -> None:
+    found = cut_out(torch.ones(1, 3, 16, 16), torch.tensor([0.5]), torch.tensor([0.25]))
+    expected = torch.ones(1, 3, 16, 16)
+    expected[:, :, 0:8, 4:12] = 0
+    assert torch.equal(found, expected)
+    many = aug.augment(torch.ones(300, 3, 16, 16), aug.AUGMENT_SETS["cutout"], 1.0, draws(300))
+    # A uniform centre: along one axis the square covers 1/2 less what lies beyond the border.
+    covered = float((many == 0).double().mean())
+    assert covered == pytest.approx((0.5 - 2 * 0.25 * 0.25 / 2) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["histology", "bgcfnc"])
+def test_what_happens_to_an_image_depends_on_its_own_draws_alone(name: str) -> None:
+    images = torch.rand(8, 3, 16, 16, dtype=torch.float64)
+    ops = aug.AUGMENT_SETS[name]
+    together = aug.augment(images, ops, 0.4, draws(8))
+    for i in range(8):
+        alone = aug.augment(images[i : i + 1], ops, 0.4, Draws(0, 0, [i], prefix="test/"))
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-12)
+    untouched = aug.augment(images, ops, 1e-6, draws(8))
+    assert torch.equal(untouched, images)
+
+
+def test_an_operation_more_leaves_the_numbers_of_the_others() -> None:
+    images = torch.rand(8, 3, 16, 16)
+    plain = aug.augment(images, aug.AUGMENT_SETS["blit"], 0.7, draws(8))
+    cut = aug.augment(
+        images, dataclasses.replace(aug.AUGMENT_SETS["blit"], cutout=True), 0.7, draws(8)
+    )
+    assert bool(((cut == plain) | (cut == 0)).all())
+
+
 def test_gradient_and_second_derivative_through_the_whole_pipeline() -> None:
-    images = torch.rand(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    # A smooth nonlinearity behind it, so that second derivatives are not zero.
-    inverse = torch.tensor([[[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]]]).expand(2, 3, 3)
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64, requires_grad=True)
 
     def function(x: torch.Tensor) -> torch.Tensor:
-        return aug.resample(x, inverse).square().sum()
+        # A nonlinearity behind it, so that second derivatives are not zero.
+        return aug.augment(x, aug.AUGMENT_SETS["bgcfnc"], 0.7, draws(3)).square().sum()
 
     assert torch.autograd.gradcheck(function, images)
     assert torch.autograd.gradgradcheck(function, images)
@@ -207,9 +299,9 @@ def test_gradient_and_second_derivative_through_the_whole_pipeline() -> None:
 def test_same_key_same_draw_other_key_another() -> None:
     images = torch.rand(4, 3, 16, 16)
     ops = aug.AUGMENT_SETS["bgc"]
-    first = aug.augment(images, ops, 0.8, key(1))
-    assert torch.equal(first, aug.augment(images, ops, 0.8, key(1)))
-    assert not torch.equal(first, aug.augment(images, ops, 0.8, key(2)))
+    first = aug.augment(images, ops, 0.8, draws(4, 1))
+    assert torch.equal(first, aug.augment(images, ops, 0.8, draws(4, 1)))
+    assert not torch.equal(first, aug.augment(images, ops, 0.8, draws(4, 2)))
 
 
 def test_unknown_set_lists_the_known_ones() -> None:

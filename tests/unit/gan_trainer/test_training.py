@@ -7,78 +7,80 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load, save
 
-from hdgan.core.errors import DataError, RequestError
-from hdgan.core.run import GanTrainerConfig
-from hdgan.gan_trainer.randomness import sample_indices
-from hdgan.gan_trainer.training import Training, _adam
+from hdgan.core.errors import DataError, HdganError, RequestError
+from hdgan.core.store import open_store
+from hdgan.core.work import WorkState
+from hdgan.gan_trainer import losses
+from hdgan.gan_trainer.gradients import FlatGradients
+from hdgan.gan_trainer.record import TrainingRecord
+from hdgan.gan_trainer.state import differences, holds_for, read_state, restore_state, save_state
+from hdgan.gan_trainer.training import MAX_BAD_STEPS, Training, _adam
 from hdgan.gan_trainer.training_log import TrainingLog
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
-
-SIDE = 16
-
-
-def config(**changes: object) -> GanTrainerConfig:
-    values: dict[str, object] = {
-        "kimg": 1.0,
-        "batch": 4,
-        "channel_base": 64,
-        "channel_max": 8,
-        "latent_dim": 8,
-        "mapping_layers": 2,
-        "r1_interval": 3,
-        "path_length_interval": 2,
-        "augment": "ada",
-        "augment_p": 0.5,
-        "augment_set": "bgc",
-        "mirror": True,
-        **changes,
-    }
-    return GanTrainerConfig.model_validate(values)
+from support.gan_training import SIDE, config, labelled, run, tensors
 
 
-def tiles() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3), dtype=np.uint8)
+def saved_and_restored(training: Training, folder: Path, into: Training) -> None:
+    """Through the store, as between two processes."""
+    work = WorkState(open_store(folder.as_uri()), "gan-trainer", "a" * 64, "first")
+    save_state(work, training, TrainingRecord(250), exact=True)
+    saved = WorkState(open_store(folder.as_uri()), "gan-trainer", "a" * 64, "second").latest()
+    assert saved is not None
+    restore_state(*read_state(saved), into, TrainingRecord(250))
 
 
-def run(training: Training, steps: int) -> None:
-    data = tiles()
-    for _ in range(steps):
-        training.step(data[training.batch_indices(len(data))])
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": "bfloat16"}, {"batch": 8, "per_device_batch": 4}, {"labels": 3}],
+    ids=["float32", "bfloat16", "accumulating", "conditional"],
+)
 @pytest.mark.parametrize("stop_at", [1, 4])
-def test_resumed_run_equals_an_undisturbed_one_to_the_bit(stop_at: int, precision: str) -> None:
-    whole = Training(config(precision=precision), SIDE)
+def test_resumed_run_equals_an_undisturbed_one_to_the_bit(
+    stop_at: int, changes: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {name: value for name, value in changes.items() if name != "labels"}
+    more = labelled(int(str(changes.get("labels", 0))))
+    whole = Training(config(**settings), SIDE, **more)
     run(whole, 7)
-    first = Training(config(precision=precision), SIDE)
+    first = Training(config(**settings), SIDE, **more)
     run(first, stop_at)
-    saved, counters = save(first.tensors()), first.counters()
-    second = Training(config(precision=precision), SIDE)
-    second.restore(load(saved), counters)
+    second = Training(config(**settings), SIDE, **more)
+    saved_and_restored(first, tmp_path, second)
     run(second, 7 - stop_at)
-    expected, found = whole.tensors(), second.tensors()
+    expected, found = tensors(whole), tensors(second)
     assert expected.keys() == found.keys()
     different = [name for name in expected if not torch.equal(expected[name], found[name])]
     assert different == []
     assert second.counters() == whole.counters()
 
 
+def test_a_state_of_other_networks_is_refused(tmp_path: Path) -> None:
+    other = Training(config(channel_max=4), SIDE)
+    with pytest.raises(HdganError, match="does not fit"):
+        saved_and_restored(Training(config(), SIDE), tmp_path, other)
+
+
+def test_what_bits_depend_on_is_named_when_it_changed() -> None:
+    before = holds_for(Training(config(), SIDE))
+    assert differences(before, before) == []
+    (said,) = differences({**before, "processes": 3}, before)
+    assert said == "processes was 3, is 1"
+
+
 def test_every_part_learns() -> None:
     training = Training(config(), SIDE)
-    before = training.tensors()
+    before = tensors(training)
     run(training, 3)
-    after = training.tensors()
+    after = tensors(training)
     unchanged = [
         name
         for name in before
         if torch.equal(before[name], after[name]) and not name.endswith("noise_const")
     ]
-    assert unchanged == []
+    # ADA looks every fourth step.
+    assert unchanged == ["ada_p"]
 
 
 def test_ema_is_the_average_with_ramped_half_life() -> None:
@@ -96,8 +98,8 @@ def test_ema_is_the_average_with_ramped_half_life() -> None:
 
 
 def test_lazy_regularisation_rescales_adam() -> None:
-    module = torch.nn.Linear(2, 2)
-    group = _adam(module, config(learning_rate=0.01), 16).param_groups[0]
+    gradients = FlatGradients(torch.nn.Linear(2, 2))
+    group = _adam(gradients, config(learning_rate=0.01), 16).param_groups[0]
     c = 16 / 17
     assert group["lr"] == pytest.approx(0.01 * c)
     assert group["betas"] == pytest.approx((0.0, 0.99**c))
@@ -115,12 +117,54 @@ def test_discriminator_learns_to_tell_reals_from_a_frozen_start() -> None:
     assert abs(float(image.mean()) - (200 / 127.5 - 1)) < 0.25
 
 
+def test_a_step_with_nan_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(config(), SIDE)
+    run(training, 1)
+    before = tensors(training)
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "generator_loss", lambda logits: logits * float("nan"))
+        patch.setattr(losses, "real_loss", lambda logits: logits / 0.0 - logits / 0.0)
+        assert run(training, 1)["skipped"] == 2
+    after = tensors(training)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    # Nothing of the two bad updates is left; the average goes on averaging the same weights.
+    assert all(name.startswith("ema.") for name in changed)
+    assert training.skipped == 2
+    assert "skipped" not in run(training, MAX_BAD_STEPS)
+    assert all(bool(t.isfinite().all()) for t in tensors(training).values())
+
+
 def test_divergence_is_an_error_that_says_what_to_do() -> None:
     training = Training(config(), SIDE)
     with torch.no_grad():
         training.discriminator.out.weight.fill_(float("nan"))
-    with pytest.raises(DataError, match=r"not finite.*learningRate"):
+    run(training, MAX_BAD_STEPS - 1)
+    with pytest.raises(DataError, match=r"diverged.*not finite.*learningRate"):
         run(training, 1)
+
+
+def test_frozen_parts_stay_as_they_were() -> None:
+    training = Training(config(init_from="/somewhere", freeze_d=1, freeze_mapping=True), SIDE)
+    before = tensors(training)
+    run(training, 3)
+    after = tensors(training)
+    unchanged = {
+        name
+        for name in before
+        if torch.equal(before[name], after[name]) and "noise_const" not in name
+    }
+    frozen = ("generator.mapping.layers", "discriminator.from_rgb", "discriminator.blocks.b16")
+    assert unchanged == {
+        name for name in before if name.startswith((*frozen, "ema.mapping.layers"))
+    }
+
+
+def test_conditional_networks_average_w_for_each_label() -> None:
+    training = Training(config(w_avg_beta=0.0), SIDE, **labelled(2))
+    run(training, 2)
+    w_avg = training.generator.mapping.w_avg
+    assert w_avg.shape == (2, 8)
+    assert not torch.allclose(w_avg[0], w_avg[1])
 
 
 def test_weights_of_another_architecture_are_refused() -> None:
@@ -142,7 +186,7 @@ def test_fine_tuning_keeps_the_average_near_the_weights_it_started_from() -> Non
     expected = beta * start + (1 - beta) * current
     torch.testing.assert_close(dict(training.ema.named_parameters())[name], expected)
     resumed = Training(config(), SIDE)
-    resumed.restore(training.tensors(), training.counters())
+    resumed.restore_optimizers(training.optimizer_tensors(), training.counters())
     assert resumed.fine_tuning
 
 
@@ -158,14 +202,6 @@ def test_initialising_takes_weights_for_all_three_networks() -> None:
         assert isinstance(mine, Generator | Discriminator)
         for name, tensor in theirs.state_dict().items():
             assert torch.equal(mine.state_dict()[name], tensor)
-
-
-def test_every_tile_is_seen_once_per_epoch_in_a_fresh_order() -> None:
-    first, second = sample_indices(0, 0, 10, 10), sample_indices(0, 10, 10, 10)
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert not np.array_equal(first, second)
-    across = sample_indices(0, 7, 6, 10)
-    assert np.array_equal(across, np.concatenate([first[7:], second[:3]]))
 
 
 def test_log_means_and_resume(tmp_path: Path) -> None:

@@ -12,23 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hdgan.nets.generator import Generator, Noise
+from hdgan.nets.generator import Generator
 
 
 def generator_loss(fake_logits_B: Tensor) -> Tensor:
-    """Non-saturating: mean of -log sigmoid(D(G(z)))."""
-    return F.softplus(-fake_logits_B).mean()
+    """Non-saturating: -log sigmoid(D(G(z))) per image. Returns [B]."""
+    return F.softplus(-fake_logits_B)
 
 
-def discriminator_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
-    """Logistic: mean of -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z))))."""
-    return F.softplus(-real_logits_B).mean() + F.softplus(fake_logits_B).mean()
+def real_loss(real_logits_B: Tensor) -> Tensor:
+    """Logistic loss of the discriminator on reals: -log sigmoid(D(x)) per image. Returns [B]."""
+    return F.softplus(-real_logits_B)
+
+
+def fake_loss(fake_logits_B: Tensor) -> Tensor:
+    """The same on fakes: -log(1 - sigmoid(D(G(z)))) per image. Returns [B]."""
+    return F.softplus(fake_logits_B)
 
 
 def r1_penalty(real_logits_B: Tensor, reals_B3HW: Tensor) -> Tensor:
-    """Mean over images of |grad_x D(x)|^2 (to be weighted by gamma / 2)."""
+    """|grad_x D(x)|^2 per image (to be weighted by gamma / 2). Returns [B]."""
     (gradient,) = torch.autograd.grad(real_logits_B.sum(), reals_B3HW, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean()
+    return gradient.square().sum(dim=(1, 2, 3))
 
 
 def path_lengths(images_B3HW: Tensor, ws_BND: Tensor, y_B3HW: Tensor) -> Tensor:
@@ -45,7 +50,11 @@ def path_lengths(images_B3HW: Tensor, ws_BND: Tensor, y_B3HW: Tensor) -> Tensor:
 
 
 def mix_styles(
-    generator: Generator, z_BZ: Tensor, other_z_BZ: Tensor, cutoff_B: Tensor
+    generator: Generator,
+    z_BZ: Tensor,
+    other_z_BZ: Tensor,
+    cutoff_B: Tensor,
+    label_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Map two latents per image and use the second from layer `cutoff` on.
 
@@ -53,15 +62,10 @@ def mix_styles(
     """
     mapping = generator.mapping
     batch = z_BZ.shape[0]
-    w_both = mapping.w(torch.cat([z_BZ, other_z_BZ]))
+    labels = None if label_B is None else torch.cat([label_B, label_B])
+    w_both = mapping.w(torch.cat([z_BZ, other_z_BZ]), labels)
     w, other = w_both[:batch], w_both[batch:]
     layer = torch.arange(mapping.num_ws, device=z_BZ.device)
     use_other = layer[None, :, None] >= cutoff_B[:, None, None]
     ws = torch.where(use_other, mapping.broadcast(other), mapping.broadcast(w))
     return ws, w
-
-
-def render(generator: Generator, ws_BND: Tensor, noise: Noise) -> Tensor:
-    """Synthesis with explicit noise: float32 [B, 3, H, W]."""
-    image: Tensor = generator.synthesis(ws_BND, noise)
-    return image

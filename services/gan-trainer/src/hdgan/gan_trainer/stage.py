@@ -2,81 +2,136 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from hdgan.core.errors import InputMissing, RequestError, Stopped
-from hdgan.core.initial_networks import networks_digest
+from hdgan.core.initial_networks import FILES, networks_digest
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import GanTrainerConfig
 from hdgan.core.stage import Stage, StageContext
 from hdgan.core.store import open_store
+from hdgan.gan_trainer.distribution import Processes
 from hdgan.gan_trainer.grids import fakes_grid, reals_grid
-from hdgan.gan_trainer.state import load_state, save_state
-from hdgan.gan_trainer.tiles import open_tiles, split_tiles
+from hdgan.gan_trainer.measuring import Measuring
+from hdgan.gan_trainer.record import TrainingRecord
+from hdgan.gan_trainer.start import training_processes
+from hdgan.gan_trainer.state import (
+    differences,
+    holds_for,
+    read_state,
+    restore_state,
+    save_state,
+    snapshot_files,
+)
+from hdgan.gan_trainer.tiles import (
+    TileSplit,
+    TileStream,
+    split_tiles,
+    stain_labels,
+    tile_labels,
+)
 from hdgan.gan_trainer.training import Training
-from hdgan.gan_trainer.training_log import TrainingLog, tick_images
+from hdgan.gan_trainer.training_log import tick_images
 from hdgan.nets import checkpoint
 
 # Sample grids over the whole training, so that one can see where it stopped improving.
 GRIDS = 10
+# However large the networks: no more work than this is lost in a crash.
+SAVE_SECONDS = 15 * 60
 
 
 def train(ctx: StageContext) -> None:
-    """Train from the most advanced saved state (or from initFrom, or from nothing) to the end."""
+    """Train with all processes from the most advanced saved state (or from initFrom, or from
+    nothing) to the end."""
+    with training_processes(ctx) as processes:
+        _train(ctx, processes)
+
+
+def _train(ctx: StageContext, processes: Processes) -> None:
     config: GanTrainerConfig = ctx.config
-    resolution = _tile_size(ctx)
     split = split_tiles(ctx.input("tiles"), config.holdout_fold, config.batch)
-
-    def decoded(done: int, total: int) -> None:
-        # Decoding very many tiles outlasts the grace; nothing of it would be saved anyway.
-        ctx.check_stop()
-        ctx.progress(done, total, "tiles")
-
-    tiles = open_tiles(
-        ctx.store,
-        split,
-        resolution,
-        ctx.scratch / "tiles",
-        require_space=ctx.require_scratch,
-        progress=decoded,
+    labels = stain_labels(split) if config.conditional == "stain" else ()
+    label_pool = tile_labels(split, labels) if labels else None
+    training = Training(
+        config, _tile_size(ctx), processes=processes, labels=labels, label_pool=label_pool
     )
-    ctx.check_stop()
     total = int(config.kimg * 1000)
-    training = Training(config, resolution, ctx.device)
-    log, grids = TrainingLog(tick_images(total)), dict[str, bytes]()
-    saved = ctx.work.latest()
-    if saved is not None:
-        load_state(saved, training, log, grids)
-        ctx.log(f"resumed at {training.images / 1000:g} kimg")
-    else:
-        _initialise(ctx, training)
-        grids[_grid_name(0)] = fakes_grid(training.ema, config.seed)
+    record = TrainingRecord(tick_images(total))
+    exact = _start(ctx, training, record)
+    with _open_stream(ctx, split, training) as tiles:
+        measuring = Measuring(ctx, split, training)
+        saved_at, saved_time = training.images, time.monotonic()
+        started, started_at = time.monotonic(), training.images
 
-    saved_at = training.images
-    started, started_at = time.monotonic(), training.images
-    grid_interval = max(config.batch, total // GRIDS)
-    while training.images < total:
-        measured = training.step(tiles[training.batch_indices(len(tiles))])
-        log.add(measured)
-        last = training.images >= total
-        record = log.close(training.images, last=last, adaP=training.ada.p)
-        if record is not None:
-            ctx.metric(**record)
-        if training.images // grid_interval > (training.images - config.batch) // grid_interval:
-            grids[_grid_name(training.images)] = fakes_grid(training.ema, config.seed)
-        ctx.progress(training.images / 1000, total / 1000, "kimg")
-        due = training.images - saved_at >= config.snapshot_kimg * 1000
-        if due or ctx.stop_requested:
-            save_state(ctx.work, training, log, grids)
-            saved_at = training.images
-        if ctx.stop_requested:
-            raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
+        def save() -> None:
+            nonlocal saved_at, saved_time
+            if processes.leads:
+                save_state(ctx.work, training, record, exact=exact)
+            saved_at, saved_time = training.images, time.monotonic()
 
-    elapsed = time.monotonic() - started
-    ctx.run_info["imagesPerSecond"] = (training.images - started_at) / max(elapsed, 1e-9)
-    ctx.run_info["trainingTiles"] = len(split.train)
-    ctx.run_info["holdoutTiles"] = len(split.holdout)
-    _write(ctx, training, log, grids, reals_grid(tiles, config.seed))
+        def check_stop() -> None:
+            """Stop in all processes at the same step, with the state saved."""
+            (stop,) = processes.any(ctx.stop_requested)
+            if stop:
+                if saved_at != training.images:
+                    save()
+                raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
+
+        while True:
+            if _due(training.images, record.measured_at, config.metric_kimg * 1000):
+                measuring.quick(record, check_stop)
+            if training.images >= total:
+                break
+            reals, rows = tiles.read(training.images, training.samples)
+            tiles.prefetch(training.images + config.batch, training.samples)
+            measured = training.step(reals, None if label_pool is None else label_pool[rows])
+            _note(ctx, training, record, measured, total)
+            late = processes.leads and time.monotonic() - saved_time >= SAVE_SECONDS
+            stop, late = processes.any(ctx.stop_requested, late)
+            if stop or late or training.images - saved_at >= config.snapshot_kimg * 1000:
+                save()
+            if stop:
+                raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
+
+        elapsed = time.monotonic() - started
+        ctx.run_info["imagesPerSecond"] = (training.images - started_at) / max(elapsed, 1e-9)
+        ctx.run_info["processes"] = processes.size
+        ctx.run_info["bitExact"] = exact
+        ctx.run_info["trainingTiles"] = len(split.train)
+        ctx.run_info["holdoutTiles"] = len(split.holdout)
+        if saved_at != training.images:
+            save()
+        evaluation = measuring.full(check_stop)
+        if processes.leads:
+            sample = tiles.some(len(split.train), config.seed)
+            _write(ctx, training, record, evaluation, reals_grid(sample))
+
+
+def _due(images: int, before: int, interval: float) -> bool:
+    """Whether a multiple of `interval` images was passed since `before`; 0 is never."""
+    return bool(interval) and int(images // interval) > int(before // interval)
+
+
+def _note(
+    ctx: StageContext,
+    training: Training,
+    record: TrainingRecord,
+    measured: dict[str, float],
+    total: int,
+) -> None:
+    """Keep and report what a step measured; draw a grid when one is due."""
+    if not training.processes.leads:
+        return
+    record.log.add(measured)
+    line = record.log.close(training.images, last=training.images >= total, adaP=training.ada.p)
+    if line is not None:
+        ctx.metric(**line, skippedUpdates=training.skipped)
+    if _due(training.images, record.drawn_at, max(training.config.batch, total // GRIDS)):
+        name = f"fakes-{training.images:09d}.png"
+        record.grids[name] = fakes_grid(training.ema, training.config.seed)
+        record.drawn_at = training.images
+    ctx.progress(training.images / 1000, total / 1000, "kimg")
 
 
 def _tile_size(ctx: StageContext) -> int:
@@ -86,46 +141,94 @@ def _tile_size(ctx: StageContext) -> int:
     return value
 
 
+def _open_stream(ctx: StageContext, split: TileSplit, training: Training) -> TileStream:
+    gigabytes = ctx.request.context.get("tileCacheGigabytes")
+    return TileStream(
+        ctx.store,
+        split,
+        training.arch.resolution,
+        ctx.scratch / "tile-shards",
+        seed=training.config.seed,
+        cache_bytes=None if gigabytes is None else int(float(str(gigabytes)) * 1e9),
+        workers=max(1, min(8, ctx.threads)),
+        owner=training.processes.local_rank == 0,
+        require_space=ctx.require_scratch,
+        check_stop=ctx.check_stop,
+    )
+
+
+def _start(ctx: StageContext, training: Training, record: TrainingRecord) -> bool:
+    """Take the most advanced state, or initFrom, or nothing. Returns whether all of the training
+    so far was computed under conditions equal to the present ones."""
+    processes = training.processes
+    ctx.work.keep = training.config.keep_snapshots
+    saved = ctx.work.latest() if processes.leads else None
+    files, meta = read_state(saved) if saved is not None else (None, None)
+    files, meta = processes.share_files(files), processes.share_json(meta)
+    if files is None:
+        _initialise(ctx, training)
+        if processes.leads:
+            record.grids["fakes-000000000.png"] = fakes_grid(training.ema, training.config.seed)
+        return True
+    restore_state(files, meta, training, record)
+    changed = differences(meta["holdsFor"], holds_for(training))
+    ctx.log(f"resumed at {training.images / 1000:g} kimg")
+    if changed:
+        ctx.log(
+            f"the state was saved under other conditions ({'; '.join(changed)}): training goes on, "
+            "but not with the same bits as without the interruption",
+            level="warning",
+        )
+    return bool(meta["exact"]) and not changed
+
+
 def _initialise(ctx: StageContext, training: Training) -> None:
     uri = ctx.request.context.get("initFrom")
     if uri is None:
         return
-    if networks_digest(str(uri)) != ctx.value("initDigest"):
-        raise InputMissing(
-            f"ganTrainer.initFrom: the networks in {uri} changed since the run started: "
-            "run the same command again"
-        )
-    source = open_store(str(uri))
+    files: dict[str, bytes] | None = None
+    if training.processes.leads:
+        if networks_digest(str(uri)) != ctx.value("initDigest"):
+            raise InputMissing(
+                f"ganTrainer.initFrom: the networks in {uri} changed since the run started: "
+                "run the same command again"
+            )
+        source = open_store(str(uri))
+        files = {name: source.get(name) for name in FILES}
+    files = training.processes.share_files(files)
+    assert files is not None
     try:
-        generator = checkpoint.load_generator(source.get)
-        discriminator = checkpoint.load_discriminator(source.get)
+        generator = checkpoint.load_generator(files.__getitem__)
+        discriminator = checkpoint.load_discriminator(files.__getitem__)
     except RequestError as error:
         raise RequestError(f"ganTrainer.initFrom: {uri}: {error}") from error
     training.initialise_from(generator, discriminator)
     ctx.log(f"fine-tuning from {uri}")
 
 
-def _grid_name(images: int) -> str:
-    return f"fakes-{images:09d}.png"
-
-
 def _write(
     ctx: StageContext,
     training: Training,
-    log: TrainingLog,
-    grids: dict[str, bytes],
+    record: TrainingRecord,
+    evaluation: dict[str, object] | None,
     reals: bytes,
 ) -> None:
     out = ctx.output
-    out.add_bytes(checkpoint.ARCHITECTURE, training.arch.to_json())
-    out.add_bytes(checkpoint.GENERATOR, checkpoint.weights_to_bytes(training.ema))
-    out.add_bytes(checkpoint.GENERATOR_RAW, checkpoint.weights_to_bytes(training.generator))
-    out.add_bytes(checkpoint.DISCRIMINATOR, checkpoint.weights_to_bytes(training.discriminator))
-    out.add_bytes("training.jsonl", log.to_jsonl())
+    for name, data in snapshot_files(training).items():
+        out.add_bytes(name, data)
+    out.add_bytes("training.jsonl", record.log.to_jsonl())
     out.add_bytes("reals.png", reals)
     out.add_bytes("samples.png", fakes_grid(training.ema, training.config.seed))
-    for name, data in grids.items():
+    for name, data in record.grids.items():
         out.add_bytes(f"grids/{name}", data)
+    if record.metrics:
+        out.add_bytes("metrics.jsonl", record.metrics_jsonl())
+    if evaluation is not None:
+        out.add_bytes("evaluation.json", (json.dumps(evaluation, indent=2) + "\n").encode())
+    if record.best is not None:
+        out.add_bytes(f"best/{checkpoint.ARCHITECTURE}", training.arch.to_json())
+        out.add_bytes(f"best/{checkpoint.GENERATOR}", record.best)
+        out.add_bytes("best/record.json", (json.dumps(record.best_record) + "\n").encode())
 
 
 GAN_TRAINER = Stage(
@@ -133,6 +236,7 @@ GAN_TRAINER = Stage(
     version=STAGE_VERSIONS["gan-trainer"],
     config=GanTrainerConfig,
     run=train,
+    ranks=True,
 )
 
 __all__ = ["GAN_TRAINER", "train"]

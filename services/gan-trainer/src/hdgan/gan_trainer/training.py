@@ -1,13 +1,17 @@
 """One StyleGAN2-ADA training run as an object: `step()` is the whole method, top to bottom.
 
-Every random draw is keyed by (seed, step, purpose), so the state is tensors and counters alone
-and a resumed run continues bit for bit (same thread count and torch build).
+Every random draw is keyed by (seed, step, sample of the global batch, purpose), and everything that
+belongs to the batch as a whole (minibatch-std groups, mean path length, mean w, the sign ADA looks
+at) is of the global batch. So the state is tensors and counters alone, a resumed run continues bit
+for bit on the same machine, and several processes compute what one would.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,10 @@ from hdgan.core.run import GanTrainerConfig
 from hdgan.gan_trainer import losses
 from hdgan.gan_trainer.ada import AdaController
 from hdgan.gan_trainer.augment import augment, augment_set
-from hdgan.gan_trainer.randomness import keyed_generator, normal, sample_indices
+from hdgan.gan_trainer.batch_shares import discriminator_pieces, even_pieces
+from hdgan.gan_trainer.distribution import Processes
+from hdgan.gan_trainer.draws import Draws
+from hdgan.gan_trainer.gradients import FlatGradients
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
@@ -28,9 +35,25 @@ from hdgan.nets.layers import channels_last
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
+# Steps in a row with a gradient that is not finite after which training has diverged. A single one
+# happens in 16-bit training and is skipped.
+MAX_BAD_STEPS = 10
+
+_SUMS = (
+    "lossG",
+    "pathLength",
+    "pathPenalty",
+    "lossD",
+    "logitsReal",
+    "logitsFake",
+    "signReal",
+    "r1",
+)
 
 
-def architecture_for(config: GanTrainerConfig, resolution: int) -> Architecture:
+def architecture_for(
+    config: GanTrainerConfig, resolution: int, labels: tuple[str, ...] = ()
+) -> Architecture:
     """The networks a config asks for at one tile size."""
     return Architecture(
         resolution=resolution,
@@ -39,65 +62,111 @@ def architecture_for(config: GanTrainerConfig, resolution: int) -> Architecture:
         mapping_lr_multiplier=config.mapping_lr_multiplier,
         channel_base=config.channel_base,
         channel_max=config.channel_max,
-        # The paper clamps because float16 overflows; bfloat16 has the range of float32.
-        conv_clamp=None,
+        conv_clamp=config.conv_clamp,
         minibatch_std_group=config.minibatch_std_group,
+        labels=labels,
     )
 
 
-def _adam(module: torch.nn.Module, config: GanTrainerConfig, interval: int) -> torch.optim.Adam:
+def _adam(gradients: FlatGradients, config: GanTrainerConfig, interval: int) -> torch.optim.Adam:
     """Adam, corrected for an extra regularisation step every `interval` steps (0: none).
 
     StyleGAN2, appendix B: with c = k / (k + 1), lr * c and beta ** c.
     """
     c = interval / (interval + 1) if interval else 1.0
-    betas = (config.beta1**c, config.beta2**c)
+    on_gpu = gradients.flat.device.type == "cuda"
     return torch.optim.Adam(
-        module.parameters(), lr=config.learning_rate * c, betas=betas, eps=1e-8, foreach=True
+        gradients.parameters,
+        lr=config.learning_rate * c,
+        betas=(config.beta1**c, config.beta2**c),
+        eps=1e-8,
+        fused=on_gpu,
+        foreach=not on_gpu,
     )
 
 
 class Training:
-    """Networks, optimizers and counters of one run.
+    """Networks, optimizers and counters of one run, the same in every process.
+
+    Args:
+        processes: those that share each batch; the default is this one alone.
+        labels: names of the labels of a conditional generator; empty: not conditional.
+        label_pool: int64 [n], labels of the training tiles; generated images get labels from it.
+        dtype: float32; float64 is for comparing computations.
 
     Attributes:
         images: real images shown so far (the paper's unit of progress; 1 kimg = 1000).
         fine_tuning: whether it started from trained weights.
         steps: optimizer steps of each network so far.
+        skipped: updates left out so far because a gradient was not finite.
         ema: the averaged generator, the one that is used afterwards.
+        samples: which samples of each global batch this process works on.
     """
 
     def __init__(
-        self, config: GanTrainerConfig, resolution: int, device: torch.device | str = "cpu"
+        self,
+        config: GanTrainerConfig,
+        resolution: int,
+        device: torch.device | str = "cpu",
+        *,
+        processes: Processes | None = None,
+        labels: tuple[str, ...] = (),
+        label_pool: NDArray[np.int64] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config = config
-        self.device = torch.device(device)
+        self.processes = processes or Processes(device=device)
+        self.device = self.processes.device
+        self.dtype = dtype
+        rank, world = self.processes.rank, self.processes.size
+        self._pieces = discriminator_pieces(
+            config.batch, config.minibatch_std_group, rank, world, config.per_device_batch
+        )
+        shrink = config.path_length_batch_shrink
+        self._path_batch = max(1, config.batch // shrink)
+        most = config.per_device_batch and max(1, config.per_device_batch // shrink)
+        self._path_pieces = even_pieces(self._path_batch, rank, world, most)
+        self.samples = np.array(list(itertools.chain(*self._pieces)), dtype=np.int64)
         self.ops = augment_set(config.augment_set)
-        arch = architecture_for(config, resolution)
+        self.arch = architecture_for(config, resolution, labels)
+        self._label_pool = None if label_pool is None else torch.from_numpy(label_pool)
+        if bool(labels) != (label_pool is not None):
+            raise ValueError("labels and label_pool go together")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            generator, discriminator = Generator(arch), Discriminator(arch)
-        self.arch = arch
-        self.generator = channels_last(generator.to(self.device))
-        self.discriminator = channels_last(discriminator.to(self.device))
+            generator, discriminator = Generator(self.arch), Discriminator(self.arch)
+        self.generator = channels_last(generator.to(self.device, dtype))
+        self.discriminator = channels_last(discriminator.to(self.device, dtype))
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         if config.precision == "bfloat16":
             self.generator.synthesis.use_mixed_precision(config.mixed_resolutions, torch.bfloat16)
             self.discriminator.use_mixed_precision(config.mixed_resolutions, torch.bfloat16)
-        pl_interval = config.path_length_interval if config.path_length_weight else 0
+        self.generator.synthesis.recompute(config.recompute_resolutions)
+        self.discriminator.recompute(config.recompute_resolutions)
+        self._freeze()
         self.r1_gamma = config.r1_gamma_at(resolution)
-        self.g_optimizer = _adam(self.generator, config, pl_interval)
-        self.d_optimizer = _adam(
-            self.discriminator, config, config.r1_interval if self.r1_gamma else 0
+        self._g_gradients = FlatGradients(self.generator)
+        self._d_gradients = FlatGradients(self.discriminator)
+        self.g_optimizer = _adam(
+            self._g_gradients,
+            config,
+            config.path_length_interval if config.path_length_weight else 0,
         )
-        self.path_mean = torch.zeros([], device=self.device)
+        self.d_optimizer = _adam(
+            self._d_gradients, config, config.r1_interval if self.r1_gamma else 0
+        )
+        self.path_mean = torch.zeros([], device=self.device, dtype=dtype)
         initial_p = 0.0 if config.augment == "noaug" else config.augment_p
+        ada_kimg = 500.0 if config.ada_kimg is None else config.ada_kimg
         self.ada = AdaController(
-            initial_p, config.ada_target, config.ada_interval, config.ada_kimg, MAX_ADA_P
+            initial_p, config.ada_target, config.ada_interval, ada_kimg, MAX_ADA_P
         )
         self.steps = 0
         self.images = 0
+        self.skipped = 0
+        self._bad_steps = 0
         self.fine_tuning = False
+        self._sums: dict[str, Tensor] = {}
 
     def initialise_from(self, generator: Generator, discriminator: Discriminator) -> None:
         """Start from other weights of the same architecture; optimizers stay fresh.
@@ -120,93 +189,146 @@ class Training:
         self.ema.load_state_dict(self.generator.state_dict())
         self.fine_tuning = True
 
+    def _freeze(self) -> None:
+        """FreezeD (Mo et al. 2020): the layers that see the image first stay as they were."""
+        if self.config.freeze_mapping:
+            self.generator.mapping.requires_grad_(False)
+        if self.config.freeze_d:
+            self.discriminator.from_rgb.requires_grad_(False)
+            for block in list(self.discriminator.blocks.values())[: self.config.freeze_d]:
+                block.requires_grad_(False)
+
     # One step
 
-    def batch_indices(self, size: int) -> NDArray[np.int64]:
-        """Which of `size` training tiles the next step takes."""
-        return sample_indices(self.config.seed, self.images, self.config.batch, size)
-
-    def step(self, reals_BHW3: NDArray[np.uint8]) -> dict[str, float]:
+    def step(
+        self, reals_BHW3: NDArray[np.uint8], labels_B: NDArray[np.int64] | None = None
+    ) -> dict[str, float]:
         """Train both networks on one batch.
 
         Args:
-            reals_BHW3: uint8 [batch, H, W, 3].
+            reals_BHW3: uint8 [len(samples), H, W, 3], the tiles of `samples`, in that order.
+            labels_B: int64 [len(samples)], their labels, if conditional.
 
         Returns:
-            What was measured: losses, penalties (only when computed), mean logits.
+            What was measured over the global batch: losses, penalties (only when computed), mean
+            logits; `skipped`, the number of updates left out, only when there were any.
 
         Raises:
-            DataError: a loss is not finite; nothing after that step is worth keeping.
+            DataError: gradients have not been finite for many steps: training has diverged.
         """
-        measured: dict[str, float] = {}
-        reals = self._to_images(reals_BHW3)
-        self._train_generator(measured)
-        self._train_discriminator(reals, measured)
+        labels = None if labels_B is None else torch.from_numpy(labels_B).to(self.device)
+        self._sums = {}
+        bad = 0
+        bad += not self._train_generator()
+        if self.config.path_length_weight and self.steps % self.config.path_length_interval == 0:
+            bad += not self._regularise_generator()
+        judged = self._train_discriminator(reals_BHW3, labels)
+        bad += not judged
+        if self.r1_gamma and self.steps % self.config.r1_interval == 0:
+            bad += not self._regularise_discriminator(reals_BHW3, labels)
         self._update_ema()
+        measured = self._measured()
+        if self.config.augment == "ada" and judged:
+            self.ada.observe(measured["signReal"] * self.config.batch, self.config.batch)
         self.steps += 1
         self.images += self.config.batch
         if self.config.augment == "ada":
             self.ada.adjust(self.steps)
-        bad = [name for name, value in measured.items() if not math.isfinite(value)]
-        if bad:
-            raise DataError(
-                f"training diverged at {self.images} images: {', '.join(bad)} is not finite. "
-                "Start again with a lower learningRate or a higher r1Gamma; the last saved state "
-                "is intact"
-            )
+        self._count_bad(bad, measured)
         return measured
 
-    def _train_generator(self, measured: dict[str, float]) -> None:
+    def _train_generator(self) -> bool:
         config = self.config
-        self.discriminator.requires_grad_(False)
-        ws, w = self._draw_ws("g", config.batch)
-        self.generator.mapping.update_w_avg(w, config.w_avg_beta)
-        fakes = losses.render(self.generator, ws, self._draw_noise("g-noise", config.batch))
-        logits = self.discriminator(self._augment(fakes, "g-augment"))
-        loss = losses.generator_loss(logits)
-        self._update(self.g_optimizer, loss)
-        measured["lossG"] = float(loss.detach())
-        interval = config.path_length_interval
-        if config.path_length_weight and self.steps % interval == 0:
-            batch = max(1, config.batch // config.path_length_batch_shrink)
-            ws, _ = self._draw_ws("pl", batch)
-            images = losses.render(self.generator, ws, self._draw_noise("pl-noise", batch))
-            y = normal(tuple(images.shape), self._key("pl-y"), self.device)
+        self._g_gradients.clear()
+        self._d_gradients.train(False)
+        w_sum = torch.zeros_like(self.generator.mapping.w_avg)
+        w_count = torch.zeros_like(w_sum[..., :1])
+        for piece in self._pieces:
+            draws = self._draws(piece, "g")
+            ws, w, label = self._draw_ws(draws)
+            fakes = self.generator.synthesis(ws, self._draw_noise(draws))
+            logits = self.discriminator(self._augment(fakes, draws), label)
+            loss = losses.generator_loss(logits).sum()
+            (loss / config.batch).backward()
+            self._add("lossG", loss)
+            _add_w(w_sum, w_count, w.detach(), label)
+        self._d_gradients.train(True)
+        applied = self._apply(self.g_optimizer, self._g_gradients)
+        self.processes.sum_(w_sum)
+        self.processes.sum_(w_count)
+        if applied:
+            self.generator.mapping.update_w_avg(w_sum, w_count, config.w_avg_beta)
+        return applied
+
+    def _regularise_generator(self) -> bool:
+        """Path length (Karras et al. 2020a, equation 4). `path_mean` is the mean before this batch,
+        so no piece of the batch has to wait for the others."""
+        config = self.config
+        self._g_gradients.clear()
+        length_sum = torch.zeros_like(self.path_mean)
+        for piece in self._path_pieces:
+            draws = self._draws(piece, "pl")
+            ws, _, _ = self._draw_ws(draws)
+            images = self.generator.synthesis(ws, self._draw_noise(draws))
+            y = draws.normal_on_device("y", *images.shape[1:]).to(images.dtype)
             lengths = losses.path_lengths(images, ws, y)
-            self.path_mean.lerp_(lengths.detach().mean(), config.path_length_decay)
-            penalty = (lengths - self.path_mean).square().mean()
-            self._update(self.g_optimizer, penalty * (config.path_length_weight * interval))
-            measured["pathLength"] = float(lengths.detach().mean())
-            measured["pathPenalty"] = float(penalty.detach())
-        self.discriminator.requires_grad_(True)
+            penalty = (lengths - self.path_mean).square().sum()
+            weight = config.path_length_weight * config.path_length_interval / self._path_batch
+            (penalty * weight).backward()
+            length_sum += lengths.detach().sum()
+            self._add("pathLength", lengths.sum(), self._path_batch)
+            self._add("pathPenalty", penalty, self._path_batch)
+        applied = self._apply(self.g_optimizer, self._g_gradients)
+        self.processes.sum_(length_sum)
+        if applied:
+            self.path_mean.lerp_(length_sum / self._path_batch, config.path_length_decay)
+        return applied
 
-    def _train_discriminator(self, reals: Tensor, measured: dict[str, float]) -> None:
+    def _train_discriminator(self, reals_BHW3: NDArray[np.uint8], labels: Tensor | None) -> bool:
         config = self.config
-        with torch.no_grad():
-            ws, _ = self._draw_ws("d", config.batch)
-            fakes = losses.render(self.generator, ws, self._draw_noise("d-noise", config.batch))
-        fake_logits = self.discriminator(self._augment(fakes, "d-augment-fakes"))
-        real_logits = self.discriminator(self._augment(reals, "d-augment-reals"))
-        loss = losses.discriminator_loss(real_logits, fake_logits)
-        self._update(self.d_optimizer, loss)
-        signs = real_logits.detach().sign()
-        self.ada.observe(float(signs.sum()), len(signs))
-        measured["lossD"] = float(loss.detach())
-        measured["logitsReal"] = float(real_logits.detach().mean())
-        measured["logitsFake"] = float(fake_logits.detach().mean())
-        measured["signReal"] = float(signs.mean())
-        if self.r1_gamma and self.steps % config.r1_interval == 0:
-            inputs = reals.detach().requires_grad_(True)
-            logits = self.discriminator(self._augment(inputs, "d-augment-reals"))
-            penalty = losses.r1_penalty(logits, inputs)
-            self._update(self.d_optimizer, penalty * (self.r1_gamma / 2 * config.r1_interval))
-            measured["r1"] = float(penalty.detach())
+        self._d_gradients.clear()
+        for piece, rows in self._pieces_with_rows():
+            draws = self._draws(piece, "d")
+            with torch.no_grad():
+                ws, _, fake_label = self._draw_ws(draws)
+                fakes = self.generator.synthesis(ws, self._draw_noise(draws))
+            fakes = self._augment(fakes, draws.under("fakes"))
+            fake_logits = self.discriminator(fakes, fake_label)
+            fake_loss = losses.fake_loss(fake_logits).sum()
+            (fake_loss / config.batch).backward()
+            reals = self._augment(self._to_images(reals_BHW3[rows], draws), draws.under("reals"))
+            real_logits = self.discriminator(reals, None if labels is None else labels[rows])
+            real_loss = losses.real_loss(real_logits).sum()
+            (real_loss / config.batch).backward()
+            self._add("lossD", fake_loss + real_loss)
+            self._add("logitsFake", fake_logits.sum())
+            self._add("logitsReal", real_logits.sum())
+            self._add("signReal", real_logits.sign().sum())
+        return self._apply(self.d_optimizer, self._d_gradients)
 
-    @staticmethod
-    def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _regularise_discriminator(
+        self, reals_BHW3: NDArray[np.uint8], labels: Tensor | None
+    ) -> bool:
+        """R1 (Mescheder et al. 2018), through the augmentations."""
+        config = self.config
+        self._d_gradients.clear()
+        for piece, rows in self._pieces_with_rows():
+            draws = self._draws(piece, "d")
+            reals = self._to_images(reals_BHW3[rows], draws).requires_grad_(True)
+            augmented = self._augment(reals, draws.under("reals"))
+            logits = self.discriminator(augmented, None if labels is None else labels[rows])
+            penalty = losses.r1_penalty(logits, reals).sum()
+            (penalty * (self.r1_gamma / 2 * config.r1_interval / config.batch)).backward()
+            self._add("r1", penalty)
+        return self._apply(self.d_optimizer, self._d_gradients)
+
+    def _apply(self, optimizer: torch.optim.Optimizer, gradients: FlatGradients) -> bool:
+        """Sum the gradients over all processes and take a step, unless one is not finite."""
+        self.processes.sum_(gradients.flat)
+        if not bool(gradients.finite()):
+            return False
         optimizer.step()
+        return True
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -223,44 +345,91 @@ class Training:
         for mine, theirs in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             mine.copy_(theirs)
 
+    # What was measured
+
+    def _add(self, name: str, total: Tensor, batch: int | None = None) -> None:
+        """Add to the mean over the batch of what `name` measures; nothing is fetched yet."""
+        share = total.detach().double() / (batch or self.config.batch)
+        self._sums[name] = self._sums[name] + share if name in self._sums else share
+
+    def _measured(self) -> dict[str, float]:
+        """Means over the global batch, fetched at once."""
+        zero = torch.zeros([], dtype=torch.float64, device=self.device)
+        computed = torch.stack([self._sums.get(name, zero) for name in _SUMS])
+        # A process that had no sample of some penalty still takes part in its sum.
+        counted = torch.tensor([float(n in self._sums) for n in _SUMS], device=self.device)
+        both = self.processes.sum_(torch.cat([computed, counted.double()])).tolist()
+        values, present = both[: len(_SUMS)], both[len(_SUMS) :]
+        return {
+            name: value
+            for name, value, there in zip(_SUMS, values, present, strict=True)
+            if there and math.isfinite(value)
+        }
+
+    def _count_bad(self, bad: int, measured: dict[str, float]) -> None:
+        if not bad:
+            self._bad_steps = 0
+            return
+        measured["skipped"] = float(bad)
+        self.skipped += bad
+        self._bad_steps += 1
+        if self._bad_steps >= MAX_BAD_STEPS:
+            raise DataError(
+                f"training diverged at {self.images} images: gradients were not finite in "
+                f"{self._bad_steps} steps in a row. Start again with a lower learningRate or a "
+                "higher r1Gamma; the last saved state is intact"
+            )
+
     # Draws
 
-    def _key(self, purpose: str) -> torch.Generator:
-        return keyed_generator(self.config.seed, self.steps, purpose)
+    def _draws(self, samples: Sequence[int], purpose: str) -> Draws:
+        return Draws(self.config.seed, self.steps, samples, self.device, f"{purpose}/")
 
-    def _draw_ws(self, purpose: str, batch: int) -> tuple[Tensor, Tensor]:
-        key = self._key(purpose)
-        z = normal((2 * batch, self.arch.latent_dim), key, self.device)
-        mixed = torch.rand(batch, generator=key) < self.config.style_mixing
-        cutoff = torch.randint(1, self.arch.num_ws, (batch,), generator=key)
-        cutoff = torch.where(mixed, cutoff, torch.full_like(cutoff, self.arch.num_ws))
-        return losses.mix_styles(self.generator, z[:batch], z[batch:], cutoff.to(self.device))
+    def _draw_ws(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Styles of one piece: ws [B, N, D], w [B, D] before mixing, labels [B] if conditional."""
+        width, num_ws = self.arch.latent_dim, self.arch.num_ws
+        z = draws.normal("z", 2, width).to(self.device, self.dtype)
+        mixed = draws.uniform("mix") < self.config.style_mixing
+        cutoff = draws.integers("cutoff", 1, num_ws)
+        cutoff = torch.where(mixed, cutoff, torch.full_like(cutoff, num_ws)).to(self.device)
+        label: Tensor | None = None
+        if self._label_pool is not None:
+            chosen = draws.integers("label", 0, len(self._label_pool))
+            label = self._label_pool[chosen].to(self.device)
+        ws, w = losses.mix_styles(self.generator, z[:, 0], z[:, 1], cutoff, label)
+        return ws, w, label
 
-    def _draw_noise(self, purpose: str, batch: int) -> list[Tensor]:
-        key = self._key(purpose)
+    def _draw_noise(self, draws: Draws) -> list[Tensor]:
         shapes = self.generator.synthesis.noise_shapes()
-        return [normal((batch, 1, h, w), key, self.device) for h, w in shapes]
+        return [
+            draws.normal_on_device(f"noise-{layer}", 1, height, width).to(self.dtype)
+            for layer, (height, width) in enumerate(shapes)
+        ]
 
-    def _augment(self, images: Tensor, purpose: str) -> Tensor:
-        return augment(images, self.ops, self.ada.p, self._key(purpose))
+    def _augment(self, images: Tensor, draws: Draws) -> Tensor:
+        return augment(images, self.ops, self.ada.p, draws)
 
-    def _to_images(self, tiles_BHW3: NDArray[np.uint8]) -> Tensor:
+    def _to_images(self, tiles_BHW3: NDArray[np.uint8], draws: Draws) -> Tensor:
         tiles = torch.from_numpy(np.ascontiguousarray(tiles_BHW3)).to(self.device)
-        images = tiles.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        images = tiles.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1.0
         if self.config.mirror:
-            mirrored = torch.rand(len(images), generator=self._key("mirror")) < 0.5
-            images = torch.where(
-                mirrored[:, None, None, None].to(self.device), images.flip(3), images
-            )
+            mirrored = (draws.uniform("mirror") < 0.5).to(self.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return images
+
+    def _pieces_with_rows(self) -> list[tuple[list[int], slice]]:
+        """Each piece, and which rows of this process's tiles it is."""
+        ends = list(itertools.accumulate(len(piece) for piece in self._pieces))
+        return [
+            (piece, slice(end - len(piece), end))
+            for piece, end in zip(self._pieces, ends, strict=True)
+        ]
 
     # State
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state, by name, on the CPU."""
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state that is not in the networks, by name, on the CPU."""
         found: dict[str, Tensor] = {"path_mean": self.path_mean}
-        for prefix, module in self._modules():
-            found |= {f"{prefix}.{n}": t for n, t in module.state_dict().items()}
         for prefix, optimizer, module in self._optimizers():
             for name, parameter in module.named_parameters():
                 for key, value in optimizer.state.get(parameter, {}).items():
@@ -273,17 +442,14 @@ class Training:
             "steps": self.steps,
             "images": self.images,
             "fineTuning": self.fine_tuning,
+            "skipped": self.skipped,
+            "badSteps": self._bad_steps,
             "ada": self.ada.state(),
         }
 
-    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Take a state that `tensors()` and `counters()` gave."""
-        self.path_mean = tensors["path_mean"].to(self.device)
-        for prefix, module in self._modules():
-            start = f"{prefix}."
-            module.load_state_dict(
-                {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
-            )
+    def restore_optimizers(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """Take what `optimizer_tensors()` and `counters()` gave; the networks are loaded apart."""
+        self.path_mean = tensors["path_mean"].to(self.device, self.dtype)
         for prefix, optimizer, module in self._optimizers():
             for name, parameter in module.named_parameters():
                 state = {
@@ -292,27 +458,35 @@ class Training:
                     if f"{prefix}.{key}.{name}" in tensors
                 }
                 if state:
-                    # Adam keeps its step count on the CPU and the moments beside the weights.
+                    # Adam's step count stays where it keeps it: on the CPU, unless it is fused.
+                    on_gpu = self.device.type == "cuda"
                     optimizer.state[parameter] = {
-                        key: value.clone() if key == "step" else _like(value, parameter)
+                        key: (value.to(self.device) if on_gpu else value.clone())
+                        if key == "step"
+                        else _like(value, parameter)
                         for key, value in state.items()
                     }
         self.steps, self.images = int(counters["steps"]), int(counters["images"])
+        self.skipped, self._bad_steps = int(counters["skipped"]), int(counters["badSteps"])
         self.fine_tuning = bool(counters["fineTuning"])
         self.ada.restore(counters["ada"])
-
-    def _modules(self) -> list[tuple[str, torch.nn.Module]]:
-        return [
-            ("generator", self.generator),
-            ("discriminator", self.discriminator),
-            ("ema", self.ema),
-        ]
 
     def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer, torch.nn.Module]]:
         return [
             ("g_optimizer", self.g_optimizer, self.generator),
             ("d_optimizer", self.d_optimizer, self.discriminator),
         ]
+
+
+@torch.no_grad()
+def _add_w(w_sum: Tensor, w_count: Tensor, w_BD: Tensor, label_B: Tensor | None) -> None:
+    """Add the batch's w (and how many there are) to the sums, for each label if conditional."""
+    if label_B is None:
+        w_sum += w_BD.sum(dim=0)
+        w_count += len(w_BD)
+    else:
+        w_sum.index_add_(0, label_B, w_BD)
+        w_count.index_add_(0, label_B, torch.ones_like(w_BD[:, :1]))
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
