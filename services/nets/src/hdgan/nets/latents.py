@@ -13,9 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Stream = Literal["candidates", "dataset", "calibration"]
+Stream = Literal["candidates", "dataset", "calibration", "generate", "projection"]
 # Part of the Philox key: never renumber, that would change every dataset.
-STREAM_CODES: dict[Stream, int] = {"candidates": 1, "dataset": 2, "calibration": 3}
+STREAM_CODES: dict[Stream, int] = {
+    "candidates": 1,
+    "dataset": 2,
+    "calibration": 3,
+    "generate": 4,
+    "projection": 5,
+}
 _NOISE_OFFSET = 1 << 32
 
 
