@@ -42,6 +42,8 @@ DOCUMENT: dict[str, Any] = {
             "channelMax": 16,
             "latentDim": 16,
             "mappingLayers": 2,
+            "metricKimg": 0.1,
+            "metricSamples": 16,
         },
         # More work than a pipeline this small needs (candidates, classifier steps, calibration
         # images), so that a test can stop each stage while it is still at work.

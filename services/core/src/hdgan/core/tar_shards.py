@@ -5,8 +5,10 @@ Plain uncompressed ustar with regular files only, readable by every tar and by W
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +53,26 @@ def read_shard(path: Path, *, max_member: int = MAX_MEMBER_BYTES) -> Iterator[tu
     Raises DataError for links, folders, extended headers, unsafe or repeated names, members above
     `max_member` bytes and truncated files; InputMissing if there is no such file.
     """
+    with _opened(path) as file:
+        for name, offset, size in _members(file, path, max_member):
+            file.seek(offset)
+            data = file.read(size)
+            if len(data) < size:
+                raise _truncated(path, name)
+            yield name, data
+
+
+def shard_members(path: Path, *, max_member: int = MAX_MEMBER_BYTES) -> dict[str, tuple[int, int]]:
+    """Where each member's content lies in a shard: name -> (offset, size) in bytes.
+
+    Raises what `read_shard` raises.
+    """
+    with _opened(path) as file:
+        return {name: (offset, size) for name, offset, size in _members(file, path, max_member)}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -58,13 +80,16 @@ def read_shard(path: Path, *, max_member: int = MAX_MEMBER_BYTES) -> Iterator[tu
     except OSError as error:
         raise explain_os_error(error, "read", path) from error
     with file:
-        yield from _members(file, path, max_member)
+        yield file
 
 
-def _members(file: IO[bytes], path: Path, max_member: int) -> Iterator[tuple[str, bytes]]:
+def _members(file: IO[bytes], path: Path, max_member: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each member; every header is checked before it is believed."""
     seen: set[str] = set()
+    length = os.fstat(file.fileno()).st_size
+    offset = 0
     while True:
-        offset = file.tell()
+        file.seek(offset)
         header = file.read(_BLOCK)
         if header == bytes(_BLOCK):
             return
@@ -83,11 +108,15 @@ def _members(file: IO[bytes], path: Path, max_member: int) -> Iterator[tuple[str
         if not 0 <= info.size <= max_member:
             raise DataError(f"{where}: {info.size} bytes; at most {max_member} are read")
         seen.add(info.name)
-        data = file.read(info.size)
-        padding = -info.size % _BLOCK
-        if len(data) < info.size or len(file.read(padding)) < padding:
-            raise DataError(f"{where}: truncated: copy or make the shard again")
-        yield info.name, data
+        content = offset + _BLOCK
+        offset = content + info.size + -info.size % _BLOCK
+        if offset > length:
+            raise _truncated(path, info.name)
+        yield info.name, content, info.size
+
+
+def _truncated(path: Path, name: str) -> DataError:
+    return DataError(f"{path}, member {name[:MAX_NAME]!r}: truncated: copy or make the shard again")
 
 
 def _bad_name(name: str) -> str | None:

@@ -98,26 +98,35 @@ def iter_tiles(
     with tempfile.TemporaryDirectory(prefix="hdgan-tiles-", dir=scratch) as folder:
         path = Path(folder, "shard.tar")
         for (unit, shard), names in sorted(wanted.items()):
-            artifact = open_artifact(store, "slide-tiles", unit)
-            if artifact is None:
-                raise InputMissing(
-                    f"artifacts/slide-tiles/{unit} in {store.uri} is not there: delete the "
-                    "manifest of the tiler's artifact and run again"
-                )
-            artifact.fetch(shard, path)
+            open_unit(store, unit).fetch(shard, path)
             left = dict(names)
             for name, data in read_shard(path):
                 found = left.pop(name, None)
                 if found is not None:
-                    yield found, _decode(data, digests[found].as_py(), f"{shard}, {name}")
+                    yield found, decode_tile(data, digests[found].as_py(), f"{shard}, {name}")
             if left:
                 raise InputMissing(
-                    f"{artifact.uri(shard)} lacks {len(left)} tiles the index names, "
+                    f"{shard} of slide-tiles/{unit} lacks {len(left)} tiles the index names, "
                     f"such as {next(iter(left))}"
                 )
 
 
-def _decode(data: bytes, digest: str, where: str) -> NDArray[np.uint8]:
+def open_unit(store: Store, unit: str) -> Artifact:
+    """The tiles of one slide, by the index's `unit_key`. InputMissing if they are not there."""
+    artifact = open_artifact(store, "slide-tiles", unit)
+    if artifact is None:
+        raise InputMissing(
+            f"artifacts/slide-tiles/{unit} in {store.uri} is not there: delete the "
+            "manifest of the tiler's artifact and run again"
+        )
+    return artifact
+
+
+def decode_tile(data: bytes, digest: str, where: str) -> NDArray[np.uint8]:
+    """The pixels of a tile's PNG, RGB uint8 [H, W, 3], checked against its SHA-256 in the index.
+
+    Raises DataError, which names `where`, if it is another file or no RGB picture.
+    """
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{where}: not the tile the index names (another SHA-256)")
     try:

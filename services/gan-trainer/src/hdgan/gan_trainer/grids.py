@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hdgan.gan_trainer.randomness import keyed_generator
+from hdgan.gan_trainer.draws import keyed_generator
 from hdgan.nets.generator import Generator, to_uint8
 
 MAX_GRID_PX = 2048
@@ -31,19 +31,11 @@ def png_grid(images_BHW3: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def reals_grid(tiles: NDArray[np.uint8], seed: int) -> bytes:
-    """A random choice of training tiles (with repetition when there are too few)."""
-    count = grid_side(tiles.shape[1]) ** 2
-    choose = np.random.default_rng(seed)
-    chosen = choose.choice(len(tiles), count, replace=len(tiles) < count)
-    return png_grid(np.stack([tiles[i] for i in chosen]))
-
-
 @torch.no_grad()
 def fakes_grid(generator: Generator, seed: int) -> bytes:
     """Images of the same latents at every call, not truncated, one at a time to save memory."""
     device = next(generator.parameters()).device
     count = grid_side(generator.arch.resolution) ** 2
-    z = torch.randn(count, generator.arch.latent_dim, generator=keyed_generator(seed, 0, "grid"))
+    z = torch.randn(count, generator.arch.latent_dim, generator=keyed_generator(seed, 0, 0, "grid"))
     images = [to_uint8(generator(row[None].to(device)))[0].cpu().numpy() for row in z]
     return png_grid(np.stack(images))

@@ -11,8 +11,15 @@ from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import GanTrainerConfig
 from hdgan.core.stage import Stage, StageContext
 from hdgan.core.store import open_store
+from hdgan.gan_trainer.data import (
+    TileSplit,
+    TileStream,
+    split_tiles,
+    stain_labels,
+    tile_labels,
+)
 from hdgan.gan_trainer.distribution import Processes
-from hdgan.gan_trainer.grids import fakes_grid, reals_grid
+from hdgan.gan_trainer.grids import fakes_grid, grid_side, png_grid
 from hdgan.gan_trainer.measuring import Measuring
 from hdgan.gan_trainer.record import TrainingRecord
 from hdgan.gan_trainer.start import training_processes
@@ -23,13 +30,6 @@ from hdgan.gan_trainer.state import (
     restore_state,
     save_state,
     snapshot_files,
-)
-from hdgan.gan_trainer.tiles import (
-    TileSplit,
-    TileStream,
-    split_tiles,
-    stain_labels,
-    tile_labels,
 )
 from hdgan.gan_trainer.training import Training
 from hdgan.gan_trainer.training_log import tick_images
@@ -104,8 +104,8 @@ def _train(ctx: StageContext, processes: Processes) -> None:
             save()
         evaluation = measuring.full(check_stop)
         if processes.leads:
-            sample = tiles.some(len(split.train), config.seed)
-            _write(ctx, training, record, evaluation, reals_grid(sample))
+            reals = tiles.some(grid_side(training.arch.resolution) ** 2, config.seed)
+            _write(ctx, training, record, evaluation, png_grid(reals))
 
 
 def _due(images: int, before: int, interval: float) -> bool:
@@ -147,12 +147,12 @@ def _open_stream(ctx: StageContext, split: TileSplit, training: Training) -> Til
         ctx.store,
         split,
         training.arch.resolution,
-        ctx.scratch / "tile-shards",
+        ctx.scratch / f"gan-trainer-{ctx.request.key[:32]}",
         seed=training.config.seed,
+        batch=training.config.batch,
         cache_bytes=None if gigabytes is None else int(float(str(gigabytes)) * 1e9),
         workers=max(1, min(8, ctx.threads)),
         owner=training.processes.local_rank == 0,
-        require_space=ctx.require_scratch,
         check_stop=ctx.check_stop,
     )
 

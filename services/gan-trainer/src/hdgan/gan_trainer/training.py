@@ -249,7 +249,7 @@ class Training:
             fakes = self.generator.synthesis(ws, self._draw_noise(draws))
             logits = self.discriminator(self._augment(fakes, draws), label)
             loss = losses.generator_loss(logits).sum()
-            (loss / config.batch).backward()
+            _backward(loss / config.batch)
             self._add("lossG", loss)
             _add_w(w_sum, w_count, w.detach(), label)
         self._d_gradients.train(True)
@@ -274,7 +274,7 @@ class Training:
             lengths = losses.path_lengths(images, ws, y)
             penalty = (lengths - self.path_mean).square().sum()
             weight = config.path_length_weight * config.path_length_interval / self._path_batch
-            (penalty * weight).backward()
+            _backward(penalty * weight)
             length_sum += lengths.detach().sum()
             self._add("pathLength", lengths.sum(), self._path_batch)
             self._add("pathPenalty", penalty, self._path_batch)
@@ -295,11 +295,11 @@ class Training:
             fakes = self._augment(fakes, draws.under("fakes"))
             fake_logits = self.discriminator(fakes, fake_label)
             fake_loss = losses.fake_loss(fake_logits).sum()
-            (fake_loss / config.batch).backward()
+            _backward(fake_loss / config.batch)
             reals = self._augment(self._to_images(reals_BHW3[rows], draws), draws.under("reals"))
             real_logits = self.discriminator(reals, None if labels is None else labels[rows])
             real_loss = losses.real_loss(real_logits).sum()
-            (real_loss / config.batch).backward()
+            _backward(real_loss / config.batch)
             self._add("lossD", fake_loss + real_loss)
             self._add("logitsFake", fake_logits.sum())
             self._add("logitsReal", real_logits.sum())
@@ -318,7 +318,7 @@ class Training:
             augmented = self._augment(reals, draws.under("reals"))
             logits = self.discriminator(augmented, None if labels is None else labels[rows])
             penalty = losses.r1_penalty(logits, reals).sum()
-            (penalty * (self.r1_gamma / 2 * config.r1_interval / config.batch)).backward()
+            _backward(penalty * (self.r1_gamma / 2 * config.r1_interval / config.batch))
             self._add("r1", penalty)
         return self._apply(self.d_optimizer, self._d_gradients)
 
@@ -392,12 +392,16 @@ class Training:
         mixed = draws.uniform("mix") < self.config.style_mixing
         cutoff = draws.integers("cutoff", 1, num_ws)
         cutoff = torch.where(mixed, cutoff, torch.full_like(cutoff, num_ws)).to(self.device)
-        label: Tensor | None = None
-        if self._label_pool is not None:
-            chosen = draws.integers("label", 0, len(self._label_pool))
-            label = self._label_pool[chosen].to(self.device)
+        label = self.draw_labels(draws)
         ws, w = losses.mix_styles(self.generator, z[:, 0], z[:, 1], cutoff, label)
         return ws, w, label
+
+    def draw_labels(self, draws: Draws) -> Tensor | None:
+        """Labels as frequent as among the training tiles: int64 [B]; None if not conditional."""
+        if self._label_pool is None:
+            return None
+        chosen = draws.integers("label", 0, len(self._label_pool))
+        return self._label_pool[chosen].to(self.device)
 
     def _draw_noise(self, draws: Draws) -> list[Tensor]:
         shapes = self.generator.synthesis.noise_shapes()
@@ -476,6 +480,11 @@ class Training:
             ("g_optimizer", self.g_optimizer, self.generator),
             ("d_optimizer", self.d_optimizer, self.discriminator),
         ]
+
+
+def _backward(loss: Tensor) -> None:
+    """Add the loss's gradients to those that are there."""
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()

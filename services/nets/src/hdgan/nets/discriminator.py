@@ -148,5 +148,5 @@ class Discriminator(nn.Module):
         if label_B is None:
             raise ValueError(f"this network is conditional on {self.arch.labels}: give label_B")
         one_hot = nn.functional.one_hot(label_B, self.labels).to(logits.dtype)
-        wanted = self.label_mapping(one_hot)
+        wanted: Tensor = self.label_mapping(one_hot)
         return (logits * wanted).sum(dim=1) / math.sqrt(wanted.shape[1])

@@ -1,0 +1,96 @@
+"""Unpickling that executes nothing: every name a pickle mentions stands for code of this module.
+
+A pickle is a program that may call whatever it can name. Here it can name a short list of things,
+each replaced by an inert stand-in; anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hdgan.core.errors import RequestError
+
+Stand = Mapping[tuple[str, str], Any]
+
+
+class InertDict(dict[Any, Any]):
+    """Stands for dictionaries with attribute access."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Stands for a name that is only mentioned, such as a storage type; it cannot be called."""
+
+    module: str
+    name: str
+
+
+def _new_set(values: Any = ()) -> set[Any]:
+    return set(values)
+
+
+# What nearly every pickle of plain data mentions.
+PLAIN: Stand = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "set"): _new_set,
+    ("__builtin__", "set"): _new_set,
+}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """An unpickler that knows the names it is given and no others.
+
+    Args:
+        stand_ins: what each (module, name) stands for.
+        load_persistent: what a persistent id stands for; None: none are allowed.
+    """
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        stand_ins: Stand,
+        load_persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        # Python 2's byte strings become str of the same bytes, never an error or a codec lookup.
+        super().__init__(file, fix_imports=False, encoding="latin1")
+        self._stand_ins = stand_ins
+        self._load_persistent = load_persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._stand_ins[module, name]
+        except KeyError:
+            raise RequestError(
+                f"the pickle asks for {module[:80]}.{name[:80]}, which is not among the names that "
+                "network files need: it is refused"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._load_persistent is None:
+            raise RequestError("the pickle refers to objects outside of it: it is refused")
+        return self._load_persistent(pid)
+
+
+def restricted_load(
+    file: io.BytesIO,
+    stand_ins: Stand,
+    load_persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The object of one pickle. RequestError, with the reason, for anything but plain data."""
+    try:
+        return RestrictedUnpickler(file, stand_ins, load_persistent).load()
+    except RequestError:
+        raise
+    except MemoryError:
+        raise RequestError("the pickle asks for more memory than it may have: refused") from None
+    except RecursionError:
+        raise RequestError("the pickle is nested too deeply: refused") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise RequestError(
+            f"the pickle is damaged or malformed: {type(error).__name__}: {str(error)[:200]}"
+        ) from None
