@@ -25,6 +25,9 @@ def write_networks(folder: Path, labels: tuple[str, ...] = ()) -> Generator:
     for name, parameter in generator.named_parameters():
         if name.endswith("noise_strength"):
             parameter.fill_(0.3)
+        if name.endswith("to_rgb.conv.weight"):
+            # As of a trained one, its pixels stay within [-1, 1]: an 8-bit picture says it all.
+            parameter.mul_(0.25)
     folder.mkdir()
     (folder / ARCHITECTURE).write_bytes(arch.to_json())
     (folder / GENERATOR).write_bytes(weights_to_bytes(generator))

@@ -22,7 +22,7 @@ def test_an_image_of_the_generator_is_found_again(tmp_path: Path) -> None:
     call("generate", tmp_path / "g", tmp_path / "made", "--seeds", "7", "--psi", "1")
     image = tmp_path / "made/seed0007.png"
     arguments = ("project", tmp_path / "g", image)
-    assert "mean w" in call(*arguments, tmp_path / "out", "--steps", "200")
+    assert "mean w" in call(*arguments, tmp_path / "out", "--steps", "500")
     report = json.loads((tmp_path / "out/projection.json").read_bytes())
     errors = report["errors"]
     assert errors["projected"]["rmse"] < 0.25 * errors["meanW"]["rmse"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from hdgan.core.sections import Noise
-from hdgan.nets.generator import to_uint8
+from hdgan.nets.generator import Generator, to_uint8
 from hdgan.nets.latents import candidate_id
 from hdgan.synthesizer.sampling import Sampler
 from support.tiny_synthesizer import ARCH, DIGEST, sampler
@@ -68,3 +70,19 @@ def test_streams_and_seeds_draw_other_latents() -> None:
     ws = [source.sample(0).ws for source in drawn]
     assert not torch.equal(ws[0], ws[1])
     assert not torch.equal(ws[0], ws[2])
+
+
+def test_conditional_generators_are_asked_for_every_label_in_turn_by_chance() -> None:
+    torch.manual_seed(0)
+    arch = dataclasses.replace(ARCH, labels=("HE", "PAS", "trichrome"))
+    generator = Generator(arch).requires_grad_(False)
+    generator.mapping.w_avg.normal_()
+    source = Sampler(generator, DIGEST, "dataset", 0, 0.0, "constant")
+    samples = [source.sample(index) for index in range(60)]
+    counts = [sum(one.label == name for one in samples) for name in arch.labels]
+    assert min(counts) > 8
+    for one in samples:
+        # Wholly truncated: the mean w of its label.
+        assert one.label is not None
+        expected = generator.mapping.w_avg[arch.labels.index(one.label)]
+        torch.testing.assert_close(one.ws[0, 0], expected)

@@ -23,6 +23,7 @@ STREAM_CODES: dict[Stream, int] = {
     "projection": 5,
 }
 _NOISE_OFFSET = 1 << 32
+_LABEL_OFFSET = 2 << 32
 
 
 def _philox(seed: int, code: int, index: int) -> np.random.Generator:
@@ -44,6 +45,13 @@ def draw_noise(
     """Per-sample noise inputs: one float32 [1, 1, H, W] per synthesis convolution."""
     generator = _philox(seed, STREAM_CODES[stream] + _NOISE_OFFSET, index)
     return [generator.standard_normal((1, 1, h, w), dtype=np.float32) for h, w in shapes]
+
+
+def draw_label(seed: int, stream: Stream, index: int, labels: int) -> int:
+    """Label number of sample `index` of a conditional generator: uniform in 0 .. labels - 1, so
+    that rare stains are drawn as often as common ones."""
+    generator = _philox(seed, STREAM_CODES[stream] + _LABEL_OFFSET, index)
+    return int(generator.integers(labels))
 
 
 def candidate_id(generator_digest: str, stream: Stream, seed: int, index: int) -> str:

@@ -88,6 +88,7 @@ def _write_index(
         "noise": config.noise,
         "images": [
             {"id": sample.id, "index": sample.index, "sha256": entry.sha256}
+            | ({} if sample.label is None else {"label": sample.label})
             for sample, entry in zip(samples, finished, strict=True)
         ],
     }

@@ -94,7 +94,7 @@ class PairMaker:
             "psi": self.sampler.psi,
             "noise": self.sampler.noise,
             "w": [float(v) for v in sample.ws[0, 0].cpu()],
-            "label": None,
+            "label": sample.label,
             "mpp": self.mpp,
             "scores": {"uncertainty": uncertainty, "fractions": fractions},
             "acceptanceProbability": 1.0,

@@ -94,7 +94,8 @@ def project_image(
     names = (NOISE_PREFIX + conv for conv in generator.arch.conv_names)
     tensors = {name: one[0, 0].cpu() for name, one in zip(names, found.noise, strict=True)}
     w = found.ws.cpu()
-    about = {"generator": networks.digest, "target": target.sha256, "space": space}
+    # One entry only: safetensors writes several in an order that changes from run to run.
+    about = {"generator": networks.digest}
     text = {"hdgan-generator": networks.digest, "hdgan-projection-of": target.sha256}
     files = {
         W_FILE: _npy(w),
