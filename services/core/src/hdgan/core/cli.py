@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from hdgan.core.errors import HdganError
+from hdgan.core.process_end import end_process
 
 if TYPE_CHECKING:
     from hdgan.core.local import RunResult
@@ -267,21 +267,33 @@ def load_commands(target: typer.Typer) -> None:
             typer.echo(f"hdgan: commands of {point.value} are not available: {error}", err=True)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the command: errors we know end it with one message and their exit code."""
-    load_commands(app)
+    code = 0
     try:
+        load_commands(app)
         app()
     except HdganError as error:
         typer.echo(f"hdgan: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except KeyboardInterrupt:
         typer.echo("hdgan: stopped", err=True)
-        sys.exit(130)
+        code = 130
     except BrokenPipeError:
-        # Whoever read our output has enough; keep Python from complaining once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = 141  # whoever read our output has enough
+    except SystemExit as end:
+        code = _exit_code(end)
+    end_process(code)
+
+
+def _exit_code(end: SystemExit) -> int:
+    """What the interpreter would make of it."""
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code
+    typer.echo(end.code, err=True)
+    return 1
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from hdgan.core.errors import (
     Stopped,
 )
 from hdgan.core.events import Emitter
+from hdgan.core.process_end import end_process
 from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.request import StageRequest, read_part, read_request
 from hdgan.core.store import Store, open_store
@@ -280,14 +281,7 @@ class StageContext:
 
 def main(*stages: Stage) -> NoReturn:
     """Run the stage the request names and end the process with the exit code of the contract."""
-    code = run_stage(stages, os.environ, sys.stdout)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads any more: keep the interpreter from failing over it once again on its way
-        # out, which would hide our exit code.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    end_process(run_stage(stages, os.environ, sys.stdout))
 
 
 def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[str]) -> int:
