@@ -199,6 +199,64 @@ def test_resolve_fills_in_what_null_left_open(write: Write) -> None:
     assert parse_run(json.loads(json.dumps(document))) == run
 
 
+@pytest.mark.parametrize("preset", ["paper", "auto", "tile4096", "demo"])
+def test_gan_presets_are_valid_and_give_way_to_what_is_said(preset: str) -> None:
+    config = GanTrainerConfig.model_validate({"preset": preset, "channelMax": 77, "batch": 24})
+    assert (config.channel_max, config.batch) == (77, 24)
+    resolved = config.resolve(512, 2)
+    assert (resolved.channel_max, resolved.batch) == (77, 24)
+    # What was resolved reads back as the same, and only what it stands for is in the key.
+    again = GanTrainerConfig.model_validate(resolved.model_dump(by_alias=True))
+    assert again == resolved
+    assert again.resolve(512, 2) == resolved
+    assert "preset" not in semantic(resolved)
+
+
+def test_null_takes_the_presets_value_and_presets_differ_from_defaults() -> None:
+    config = GanTrainerConfig.model_validate({"preset": "tile4096", "perDeviceBatch": None})
+    assert config.per_device_batch == 2
+    assert config.recompute_resolutions == 5
+    assert GanTrainerConfig().per_device_batch is None
+
+
+@pytest.mark.parametrize(
+    ("side", "processes", "batch", "base", "rate"),
+    [
+        (256, 1, 16, 16_384, 0.0025),
+        (256, 8, 64, 16_384, 0.0025),
+        (1024, 8, 32, 32_768, 0.002),
+        (4096, 8, 8, 32_768, 0.002),
+    ],
+)
+def test_auto_chooses_by_tile_size_and_processes(
+    side: int, processes: int, batch: int, base: int, rate: float
+) -> None:
+    chosen = GanTrainerConfig(preset="auto").resolve(side, processes)
+    assert (chosen.batch, chosen.channel_base, chosen.learning_rate) == (batch, base, rate)
+    assert chosen.r1_gamma == pytest.approx(0.0002 * side**2 / batch)
+    assert chosen.ema_kimg == batch * 10 / 32
+
+
+def test_ada_is_faster_after_transfer() -> None:
+    assert GanTrainerConfig().resolve(64, None).ada_kimg == 500
+    assert GanTrainerConfig(init_from="/networks").resolve(64, None).ada_kimg == 100
+    assert GanTrainerConfig(init_from="/networks", ada_kimg=7).resolve(64, None).ada_kimg == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"freezeD": 1}, "name initFrom"),
+        ({"freezeMapping": True}, "name initFrom"),
+        ({"perDeviceBatch": 6}, "multiple of minibatchStdGroup"),
+        ({"augmentSet": "stains"}, "histology"),
+    ],
+)
+def test_gan_settings_that_cannot_be_are_refused(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        GanTrainerConfig.model_validate(fields)
+
+
 def test_the_preset_fills_only_what_is_null() -> None:
     paper = ClassifierConfig(preset="paper", dropout=0.5).resolve()
     assert (paper.optimizer, paper.learning_rate, paper.batch) == ("sgd", 1e-4, 65_536)
