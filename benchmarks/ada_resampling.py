@@ -1,15 +1,18 @@
 """The resampling of ADA, forward and backward: its filters as matrix products and as convolutions.
 
-Both are the product's own code (`MATRIX_SIDE` decides); the convolutions are what one would write
-first. Run in turn, so that a machine that changes its pace changes both.
+The convolutions are what one would write first; the matrices are made from the same two functions.
+Run in turn, so that a machine that changes its pace changes both.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from unittest import mock
 
 import torch
+from torch import Tensor
 
 from hdgan.gan_trainer.augment import resampling
 
@@ -23,19 +26,20 @@ def ada_resampling() -> dict[str, object]:
     images = torch.rand(BATCH, 3, SIDE, SIDE, requires_grad=True)
     turn = torch.tensor([[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]])
     inverse = turn.expand(BATCH, 3, 3)
-    seconds: dict[int, list[float]] = {0: [], SIDE: []}
-    kept = resampling.MATRIX_SIDE
-    try:
-        for _ in range(REPEATS):
-            for side, times in seconds.items():
-                resampling.MATRIX_SIDE = side
-                started = time.perf_counter()
-                resampling.resample(images, inverse).sum().backward()  # type: ignore[no-untyped-call]
-                times.append(time.perf_counter() - started)
-    finally:
-        resampling.MATRIX_SIDE = kept
+    matrices_seconds: list[float] = []
+    convolutions_seconds: list[float] = []
+    for _ in range(REPEATS):
+        matrices_seconds.append(_seconds(images, inverse))
+        with (
+            mock.patch.object(resampling, "_upsample", _by_convolution(resampling._upsample_last)),
+            mock.patch.object(
+                resampling, "_downsample", _by_convolution(resampling._downsample_last)
+            ),
+        ):
+            convolutions_seconds.append(_seconds(images, inverse))
     # The first round warms up.
-    convolutions, matrices = (statistics.median(times[1:]) for times in seconds.values())
+    matrices = statistics.median(matrices_seconds[1:])
+    convolutions = statistics.median(convolutions_seconds[1:])
     return {
         "side": SIDE,
         "batch": BATCH,
@@ -44,3 +48,14 @@ def ada_resampling() -> dict[str, object]:
         "convolutionSeconds": round(convolutions, 4),
         "ratio": round(convolutions / matrices, 2),
     }
+
+
+def _seconds(images: Tensor, inverse: Tensor) -> float:
+    started = time.perf_counter()
+    resampling.resample(images, inverse).sum().backward()  # type: ignore[no-untyped-call]
+    return time.perf_counter() - started
+
+
+def _by_convolution(filter_last: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A filter of the last axis, applied to rows and columns."""
+    return lambda x_BCHW: filter_last(filter_last(x_BCHW.mT).mT)

@@ -1,9 +1,12 @@
 """Warping by an affine transform with antialiasing, in one resampling.
 
 Source: Karras et al. 2020b, appendix B.1: upsample 2x, sample bilinearly, downsample 2x.
+Every step is linear in the image and keeps nothing of it for the backward pass.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor
@@ -94,116 +97,117 @@ def _eye(size: int, like: Tensor) -> Tensor:
 
 
 def _upsample(x_BCHW: Tensor) -> Tensor:
-    height, width = x_BCHW.shape[2:]
-    if max(height, width) > MATRIX_SIDE:
+    """Both axes: [B, C, S, S] -> [B, C, 2 S + 2 rim, 2 S + 2 rim]."""
+    side = x_BCHW.shape[3]
+    if side > MATRIX_SIDE:
         return _upsample_blocks(_upsample_blocks(x_BCHW.mT).mT)
-    rows, columns = _upsample_last(_eye(height, x_BCHW)), _upsample_last(_eye(width, x_BCHW))
-    return rows.T @ (x_BCHW @ columns)
+    matrix = _upsample_last(_eye(side, x_BCHW))
+    return matrix.T @ (x_BCHW @ matrix)
 
 
 def _downsample(x_BCHW: Tensor) -> Tensor:
-    height, width = x_BCHW.shape[2:]
-    if max(height, width) - 2 * _RIM > 2 * MATRIX_SIDE:
+    """Both axes: [B, C, 2 S + 2 rim, 2 S + 2 rim] -> [B, C, S, S]."""
+    side = x_BCHW.shape[3]
+    if side > 2 * MATRIX_SIDE + 2 * _RIM:
         return _downsample_blocks(_downsample_blocks(x_BCHW.mT).mT)
-    rows, columns = _downsample_last(_eye(height, x_BCHW)), _downsample_last(_eye(width, x_BCHW))
-    return rows.T @ (x_BCHW @ columns)
+    matrix = _downsample_last(_eye(side, x_BCHW))
+    return matrix.T @ (x_BCHW @ matrix)
 
 
-def _fine_grid(inverse_B33: Tensor, height: int, width: int) -> Tensor:
-    """Where in the fine image, rim included, each pixel of the fine output reads: [B, 2H + 2 rim,
-    2W + 2 rim, 2] in the units of `grid_sample`, the image reflected about its outermost pixels.
+def _fine_grid(inverse_B33: Tensor, side: int) -> Tensor:
+    """Where in the fine image, rim included, each pixel of the fine output reads.
+
+    Beyond the rim the image is reflected about the centres of its outermost pixels.
 
     Args:
         inverse_B33: as for `resample`, with the dtype and the device of the image.
-        height, width: of the coarse image.
+        side: of the coarse image.
+
+    Returns:
+        [B, 2 side + 2 rim, 2 side + 2 rim, 2] (x, y) in the units of `grid_sample`.
     """
-    device, dtype = inverse_B33.device, inverse_B33.dtype
     # sym6 is not quite symmetric: it moves low frequencies by a fraction of a fine pixel, which
     # rotations and flips would double. Sampling where things really are undoes that.
     centre = sum(tap * at for at, tap in enumerate(SYM6)) / sum(SYM6)
     delay = centre - (len(SYM6) - 1) / 2
-    # Sample at the centres of a fine output grid; positions are in units of half an image side.
-    rows = (torch.arange(2 * height + 2 * _RIM).double() - _RIM + 0.5 - delay) / height - 1
-    columns = (torch.arange(2 * width + 2 * _RIM).double() - _RIM + 0.5 - delay) / width - 1
+    # Sample at the centres of a fine output grid; positions are in units of half an image side,
+    # for grid_sample in units of half of what it is given, rim included.
+    unit = side / (side + _RIM)
+    lines = (torch.arange(2 * side + 2 * _RIM).double() - _RIM + 0.5 - delay) / side - 1
+    lines = lines.to(inverse_B33.device, inverse_B33.dtype)
     # The inverse transform is affine: a part of the rows plus a part of the columns. The grid is
     # as large as the image, so it is made where the image is.
-    rows, columns = rows.to(device, dtype), columns.to(device, dtype)
-    across = columns[None, :, None] * inverse_B33[:, None, :2, 0]
-    down = rows[None, :, None] * inverse_B33[:, None, :2, 1] + inverse_B33[:, None, :2, 2]
-    back = torch.tensor([delay / width, delay / height], device=device, dtype=dtype)
+    back = delay / side * unit
+    inverse_B33 = inverse_B33 * unit
+    across = lines[None, :, None] * inverse_B33[:, None, :2, 0]
+    down = lines[None, :, None] * inverse_B33[:, None, :2, 1] + inverse_B33[:, None, :2, 2]
     grid = across[:, None] + (down + back)[:, :, None]
-    # Beyond the rim the image is reflected about the centres of its outermost pixels, at +-edge:
-    # edge - |(at + edge) mod 4 edge - 2 edge|. Not by grid_sample, which would reflect about the end
-    # of the rim; and not within the rim, so that the identity is the identity up to the border. In
-    # place, since this is the largest thing there is.
-    edge = torch.tensor([1 - 1 / width, 1 - 1 / height], device=device, dtype=dtype)
-    reach = 1 + (_RIM - 0.25) / torch.tensor([width, height], device=device, dtype=dtype)
-    reflected = (grid - back).add_(edge).remainder_(4 * edge).sub_(2 * edge).abs_().neg_()
-    grid = torch.where(grid.abs() > reach, reflected.add_(edge + back), grid)
-    # grid_sample wants positions in units of half of what it is given, rim included.
-    half = [width / (width + _RIM), height / (height + _RIM)]
-    return grid.mul_(torch.tensor(half, device=device, dtype=dtype))
+    # Outermost centres are at +-edge, so a position is |(position - edge) mod 4 edge - 2 edge| -
+    # edge. Not left to grid_sample, which would reflect about the end of the rim; and not done
+    # within the rim, so that the identity is the identity up to the border.
+    edge, reach = (1 - 1 / side) * unit, (1 + (_RIM - 0.25) / side) * unit
+    reflected = (grid - (edge + back)).remainder_(4 * edge).sub_(2 * edge).abs_().sub_(edge - back)
+    return torch.where(grid.abs() > reach, reflected, grid)
 
 
 class _Sample(torch.autograd.Function):
-    """Bilinear sampling of the fine image. Linear in the image, so its second derivative is
-    sampling again; torch's own grid_sample has no second derivative, which R1 needs. Keeps the
-    transform and not the grid, which is three times as large as the image."""
+    """Bilinear sampling of the fine image at a grid, which is given as a function so that a large
+    one need not be kept. Linear in the image, so its second derivative is sampling again; torch's
+    own grid_sample has no second derivative, which R1 needs."""
 
     @staticmethod
-    def forward(ctx, fine, inverse, size):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(inverse)
-        ctx.size = size
-        return F.grid_sample(fine, _fine_grid(inverse, *size), mode="bilinear", align_corners=False)
+    def forward(ctx, fine, grid):  # type: ignore[no-untyped-def]
+        ctx.grid = grid
+        return F.grid_sample(
+            fine, grid(), mode="bilinear", padding_mode="border", align_corners=False
+        )
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        (inverse,) = ctx.saved_tensors
-        adjoint = _SampleAdjoint.apply(gradient, inverse, ctx.size)  # type: ignore[no-untyped-call]
-        return adjoint, None, None
+        return _SampleAdjoint.apply(gradient, ctx.grid), None  # type: ignore[no-untyped-call]
 
 
 class _SampleAdjoint(torch.autograd.Function):
     """The transpose of `_Sample`: spreads values back to where they were sampled."""
 
     @staticmethod
-    def forward(ctx, gradient, inverse, size):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(inverse)
-        ctx.size = size
-        # Only its shape matters (that of the result is the same): sampling is linear, its adjoint
-        # does not depend on the image.
+    def forward(ctx, gradient, grid):  # type: ignore[no-untyped-def]
+        ctx.grid = grid
+        # Only its shape matters (that of the gradient): sampling is linear, its adjoint does not
+        # depend on the image.
         image = gradient.new_zeros(()).expand(gradient.shape)
         result, _ = torch.ops.aten.grid_sampler_2d_backward(
-            gradient.contiguous(), image, _fine_grid(inverse, *size), 0, 1, False, [True, False]
+            gradient.contiguous(), image, grid(), 0, 1, False, [True, False]
         )
         return result
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        (inverse,) = ctx.saved_tensors
-        again = _Sample.apply(gradient, inverse, ctx.size)  # type: ignore[no-untyped-call]
-        return again, None, None
+        return _Sample.apply(gradient, ctx.grid), None  # type: ignore[no-untyped-call]
 
 
 def resample(images_B3HW: Tensor, inverse_B33: Tensor) -> Tensor:
     """Warp by an inverse transform, antialiased: upsample 2x, sample bilinearly, downsample 2x.
 
     Both filters are sym6; borders reflect about the centre of the outermost pixel. Images above
-    `MATRIX_SIDE` are taken one by one, which bounds the memory by about 20 of them.
+    `MATRIX_SIDE` are taken one by one and little is kept for the backward pass, which bounds the
+    memory by about 25 such images.
 
     Args:
-        images_B3HW: float32 or float64; at least 7 pixels high and wide.
+        images_B3HW: float32 or float64, square, at least 7 pixels high.
         inverse_B33: output -> input, float64 on the CPU, in units of half an image side.
     """
-    height, width = images_B3HW.shape[2:]
-    inverse_B33 = inverse_B33.to(images_B3HW.device, images_B3HW.dtype)
-
-    def warp(images: Tensor, inverse: Tensor) -> Tensor:
-        fine = _upsample(images)
-        warped = _Sample.apply(fine, inverse, (height, width))  # type: ignore[no-untyped-call]
+    side = images_B3HW.shape[3]
+    inverse = inverse_B33.to(images_B3HW.device, images_B3HW.dtype)
+    if side <= MATRIX_SIDE:
+        grid = _fine_grid(inverse, side)
+        fine = _upsample(images_B3HW.contiguous())
+        warped = _Sample.apply(fine, lambda: grid)  # type: ignore[no-untyped-call]
         return _downsample(warped)
-
-    if max(height, width) <= MATRIX_SIDE:
-        return warp(images_B3HW.contiguous(), inverse_B33)
-    pairs = zip(images_B3HW.split(1), inverse_B33.split(1), strict=True)
-    return torch.cat([warp(image, inverse) for image, inverse in pairs])
+    results = []
+    for row in range(len(images_B3HW)):
+        again = functools.partial(_fine_grid, inverse[row : row + 1], side)
+        fine = _upsample(images_B3HW[row : row + 1])
+        warped = _Sample.apply(fine, again)  # type: ignore[no-untyped-call]
+        results.append(_downsample(warped))
+    return torch.cat(results)
