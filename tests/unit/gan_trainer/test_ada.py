@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.nn import functional as F
 
 from hdgan.gan_trainer.ada import AdaController
+from hdgan.gan_trainer.augment import augment, augment_set
+from hdgan.gan_trainer.draws import Draws
 
 
 def drive(controller: AdaController, sign: float, steps: int, batch: int = 32) -> None:
@@ -42,6 +46,44 @@ def test_feedback_loop_finds_the_p_whose_sign_is_the_target() -> None:
         controller.observe((1.0 - controller.p) * 32, 32)
         controller.adjust(step)
     assert controller.p == pytest.approx(0.4, abs=0.02)
+
+
+def test_augmentation_brings_a_discriminator_that_learns_its_images_by_heart_to_the_target() -> (
+    None
+):
+    """16 reals of noise against fresh fakes of the same noise: only by heart can D tell them."""
+    batch, target = 16, 0.6
+    generator = torch.Generator().manual_seed(0)
+    reals = torch.randn((batch, 3, 8, 8), generator=generator)
+
+    def play(kimg: float) -> tuple[float, float]:
+        """p in the end and the mean r_t of the last 50 steps."""
+        weight = torch.zeros(3 * 8 * 8, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.03)
+        controller = AdaController(0.0, target, 4, kimg)
+        signs = []
+        for step in range(250):
+            draws = Draws(0, step, range(batch))
+            ops = augment_set("blit")
+            real = augment(reals, ops, controller.p, draws.under("reals/")).flatten(1) @ weight
+            fakes = draws.normal("fakes", 3, 8, 8)
+            fake = augment(fakes, ops, controller.p, draws.under("fakes/")).flatten(1) @ weight
+            optimizer.zero_grad()
+            (F.softplus(-real).mean() + F.softplus(fake).mean()).backward()
+            optimizer.step()
+            signs.append(float(real.detach().sign().mean()))
+            controller.observe(signs[-1] * batch, batch)
+            controller.adjust(step + 1)
+        return controller.p, sum(signs[-50:]) / 50
+
+    print("X")
+    without_p, without = play(kimg=1e12)
+    with_p, with_ada = play(kimg=2.0)
+    print(without_p, without, with_p, with_ada)
+    assert without_p < 1e-6
+    assert without > 0.9
+    assert with_p > 0.2
+    assert abs(with_ada - target) < abs(without - target) / 2
 
 
 def test_state_in_the_middle_of_an_interval_is_kept() -> None:

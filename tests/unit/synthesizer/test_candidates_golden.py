@@ -29,7 +29,7 @@ from hdgan.nets.generator import Generator
 from hdgan.synthesizer.stage import CANDIDATES
 from support.tiny_synthesizer import ARCH
 
-GOLDEN_VERSION = 1
+GOLDEN_VERSION = 2
 # Digest of candidates.json without the digests of the pictures.
 GOLDEN_INDEX = "ad38e4087a3abf671ca1cae85e2dea3afe0c40b7dd3b6ae03951e0b1a709b209"
 # The first three numbers of each w.

@@ -22,11 +22,11 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "slide-tiles": 1,
     "tiler": 1,
     "gan-trainer": 2,
-    "candidates": 1,
+    "candidates": 2,
     "annotations": 1,
-    "extractor": 1,
-    "classifier": 1,
-    "dataset": 1,
+    "extractor": 2,
+    "classifier": 2,
+    "dataset": 2,
 }
 """One number per stage, raised when the bytes or the meaning of its output change."""
 
