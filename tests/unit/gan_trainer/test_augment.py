@@ -311,7 +311,8 @@ def test_filter_does_nothing_with_gains_of_one_and_amplifies_each_band_by_its_ow
 
     def low(w: np.ndarray) -> np.ndarray:
         # Power response of the sym2 scaling filter in closed form (Daubechies, 2 moments).
-        return np.cos(w / 2) ** 4 * (1 + 2 * np.sin(w / 2) ** 2)
+        power: np.ndarray = np.cos(w / 2) ** 4 * (1 + 2 * np.sin(w / 2) ** 2)
+        return power
 
     w = np.linspace(0, np.pi, 65)
     bands = [
