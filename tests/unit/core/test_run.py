@@ -212,6 +212,12 @@ def test_gan_presets_are_valid_and_give_way_to_what_is_said(preset: str) -> None
     assert "preset" not in semantic(resolved)
 
 
+def test_a_run_file_names_a_preset(write: Write) -> None:
+    run = load_run(write(MINIMAL + "  ganTrainer: {preset: demo, kimg: 5, r1Gamma: null}\n"))
+    trainer = run.spec.gan_trainer
+    assert (trainer.kimg, trainer.channel_base, trainer.r1_gamma) == (5, 2048, 0.5)
+
+
 def test_null_takes_the_presets_value_and_presets_differ_from_defaults() -> None:
     config = GanTrainerConfig.model_validate({"preset": "tile4096", "perDeviceBatch": None})
     assert config.per_device_batch == 2

@@ -236,7 +236,7 @@ GAN_PRESETS: dict[str, dict[str, Any]] = {
         "mixed_resolutions": 3,
         "snapshot_kimg": 5.0,
         "metric_kimg": 20.0,
-        "metric_samples": 1000,
+        "metric_samples": 500,
     },
 }
 """What a preset puts where the file says nothing."""
@@ -449,7 +449,7 @@ class GanTrainerConfig(Section):
         preset = GAN_PRESETS.get(str(data.get("preset")), {})
         given = {name for name, value in data.items() if value is not None}
         return data | {
-            name: value
+            field_alias(cls, name): value
             for name, value in preset.items()
             if name not in given and field_alias(cls, name) not in given
         }
