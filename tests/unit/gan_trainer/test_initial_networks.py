@@ -12,6 +12,7 @@ import pytest
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.initial_networks import FILES, networks_digest
 from hdgan.core.stage import StageContext
+from hdgan.gan_trainer.distribution import Processes
 from hdgan.gan_trainer.stage import _initialise
 from hdgan.gan_trainer.training import Training
 
@@ -27,11 +28,12 @@ def test_networks_that_changed_or_cannot_be_read_are_named(tmp_path: Path) -> No
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "architecture.json").write_text(json.dumps({"resolution": "no number"}))
     pinned = networks_digest(str(tmp_path))
-    never_reached = cast("Training", None)
+    # The networks are refused before a training would take them.
+    training = cast("Training", SimpleNamespace(processes=Processes()))
 
     with pytest.raises(RequestError, match=rf"ganTrainer\.initFrom: {tmp_path}: "):
-        _initialise(_context(tmp_path, pinned), never_reached)
+        _initialise(_context(tmp_path, pinned), training)
 
     (tmp_path / "generator.safetensors").write_bytes(b"other")
     with pytest.raises(InputMissing, match=r"ganTrainer\.initFrom: the networks in .* changed"):
-        _initialise(_context(tmp_path, pinned), never_reached)
+        _initialise(_context(tmp_path, pinned), training)

@@ -269,6 +269,8 @@ class Training:
         for piece in self._path_pieces:
             draws = self._draws(piece, "pl")
             ws, _, _ = self._draw_ws(draws)
+            if not ws.requires_grad:  # the mapping network is frozen
+                ws.requires_grad_(True)
             images = self.generator.synthesis(ws, self._draw_noise(draws))
             y = draws.normal_on_device("y", *images.shape[1:]).to(images.dtype)
             lengths = losses.path_lengths(images, ws, y)
