@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,8 +35,35 @@ def _new_set(values: Any = ()) -> set[Any]:
     return set(values)
 
 
+class NumpyType:
+    """Stands for numpy.dtype, of which only the code of a number's type is looked at."""
+
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and layout: not needed for the few types that `numpy_scalar` knows."""
+
+
+_NUMBERS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
+
+
+def numpy_scalar(kind: Any, data: Any = b"") -> float | int | bool:
+    """Stands for numpy's function that makes single numbers; makes Python's."""
+    if isinstance(data, str):
+        data = data.encode("latin1")
+    form = _NUMBERS.get(kind.code) if isinstance(kind, NumpyType) else None
+    if form is None or not isinstance(data, bytes) or len(data) != struct.calcsize(form):
+        raise RequestError("the pickle holds a number of an unknown type: refused")
+    (number,) = struct.unpack(form, data)
+    return number  # type: ignore[no-any-return]
+
+
 # What nearly every pickle of plain data mentions.
 PLAIN: Stand = {
+    ("numpy", "dtype"): NumpyType,
+    ("numpy.core.multiarray", "scalar"): numpy_scalar,
+    ("numpy._core.multiarray", "scalar"): numpy_scalar,
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): _new_set,
     ("__builtin__", "set"): _new_set,
