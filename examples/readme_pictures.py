@@ -1,6 +1,6 @@
-"""Makes the README's two pictures from a finished run.
+"""Makes the README's pictures from two runs: a finished one, and the training of skin-64.
 
-python examples/readme_pictures.py demo/run.yaml docs/images
+python examples/readme_pictures.py demo/run.yaml examples/skin-64/run.yaml docs/images
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from PIL import Image
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.tar_shards import read_shard
+from hdgan.desk.charts import line_panels
+from hdgan.desk.report_facts import kid_lines
+from hdgan.desk.report_figures import evenly
 from hdgan.desk.run_artifacts import open_run
 
 ZOOM = 2
 ROWS, COLUMNS = 4, 8
 PAIRS = 10
+TIMES = 6
 GAP = 12
 
 Rgb = npt.NDArray[np.uint8]
@@ -36,6 +40,16 @@ def reals_and_fakes(generator: Artifact, tile: int) -> Image.Image:
             parts.append(np.asarray(picture.convert("RGB"))[: ROWS * tile, : COLUMNS * tile])
     gap = np.full((GAP, parts[0].shape[1], 3), 255, dtype=np.uint8)
     return _enlarged(np.concatenate([parts[0], gap, parts[1]]))
+
+
+def over_training(generator: Artifact, tile: int) -> Image.Image:
+    """A row of samples for each time, always of the same latents."""
+    names = evenly(sorted(n for n in generator.names() if n.startswith("grids/")), TIMES)
+    rows = []
+    for name in names:
+        with Image.open(io.BytesIO(generator.read(name))) as picture:
+            rows.append(np.asarray(picture.convert("RGB"))[:tile, : COLUMNS * tile])
+    return _enlarged(np.concatenate(rows))
 
 
 def pairs(dataset: Artifact) -> Image.Image:
@@ -67,13 +81,18 @@ def _enlarged(pixels: Rgb) -> Image.Image:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write both pictures."""
-    run_file, folder = map(Path, arguments)
-    run = open_run(run_file, None)
+    """Write all pictures."""
+    run_file, training_file, folder = map(Path, arguments)
+    run, training = open_run(run_file, None), open_run(training_file, None)
     folder.mkdir(parents=True, exist_ok=True)
     tile = run.run.spec.tiler.tile_size
     reals_and_fakes(run.artifacts["gan-trainer"], tile).save(folder / "reals-and-fakes.png")
     pairs(run.artifacts["dataset"]).save(folder / "pairs.png")
+    trained = training.artifacts["gan-trainer"]
+    tile = training.run.spec.tiler.tile_size
+    over_training(trained, tile).save(folder / "training.png")
+    curve = line_panels({"KID against held-out tiles": kid_lines(trained)}, "kimg")
+    (folder / "kid.svg").write_bytes(curve)
 
 
 if __name__ == "__main__":

@@ -128,9 +128,26 @@ class TinyRun:
             for k in (0.5, 1.0)
         ]
         grid = png(noise_rgb(2, 4 * SIDE))
+        metrics = [{"kimg": k, "kid": 0.75 - 0.5 * k} for k in (0.5, 1.0)]
+
+        def kid(mean: float) -> dict[str, Any]:
+            return {"mean": mean, "standard_error": 0.0125, "real": 90, "fake": 80, "subset": 80}
+
+        evaluation = {
+            "kid": {"whole": kid(0.25)},
+            "floor": {"whole": kid(0.125)},
+            "fid": None,
+            "precision": 0.875,
+            "recall": 0.5,
+            "neighbours": 3,
+            "memorisation": {"share": 0.025, "note": "is no guarantee"},
+            "extractor": {"name": "some network"},
+        }
         return self.add(
             "gan-trainer",
             {
+                "metrics.jsonl": "".join(json.dumps(r) + "\n" for r in metrics).encode(),
+                "evaluation.json": json.dumps(evaluation).encode(),
                 "training.jsonl": "".join(json.dumps(r) + "\n" for r in log).encode(),
                 "reals.png": grid,
                 "samples.png": grid,

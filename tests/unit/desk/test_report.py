@@ -11,6 +11,7 @@ import pytest
 from hdgan.core.masks import encode_mask
 from hdgan.desk.intake import import_annotations
 from hdgan.desk.report import render_report
+from hdgan.desk.report_facts import training_panels
 from hdgan.desk.run_artifacts import open_run
 from support.desk_run import CLASSES, TinyRun, striped_mask
 
@@ -98,3 +99,27 @@ def test_a_finished_run_shows_everything(run: TinyRun) -> None:
     rows = re.findall(r"<tr class=\"total\">.*?</tr>", html, flags=re.DOTALL)
     assert len(rows) == 1
     assert render_report(open_run(run.file, None)) == html
+
+
+def test_what_the_generator_was_measured_by_is_shown_with_its_floor_and_counts(
+    run: TinyRun,
+) -> None:
+    run.add_tiles()
+    generator = run.add_generator()
+    lines = training_panels(generator)["KID against held-out tiles"]
+    assert lines == {
+        "generator": [(0.5, 0.5), (1.0, 0.25)],
+        "half of the training tiles": [(0.5, 0.125), (1.0, 0.125)],
+    }
+    html = render_report(open_run(run.file, None))
+    check_page(html)
+    for text in (
+        "0.250 ± 0.013",
+        "80 samples, 90 held-out tiles; half of the training tiles: 0.125",
+        "0.875",
+        "2.5 %",
+        "is no guarantee",
+        "Features of some network",
+    ):
+        assert text in html
+    assert "FID</td>" not in html

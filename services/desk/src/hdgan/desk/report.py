@@ -144,6 +144,8 @@ def _training(artifact: Artifact | None, tile: int) -> dict[str, Any] | None:
         "pair": [picture for picture in pair if picture],
         "grids": _grids(artifact, tile),
         "curves": curves,
+        "measures": report_facts.generator_measures(artifact),
+        "extractor": report_facts.extractor_name(artifact),
     }
 
 

@@ -113,7 +113,64 @@ def training_panels(artifact: Artifact) -> dict[str, dict[str, list[tuple[float,
         lines = {label: points for label, points in lines.items() if points}
         if lines:
             panels[title] = lines
-    return panels
+    kid = kid_lines(artifact)
+    return panels | ({"KID against held-out tiles": kid} if kid else {})
+
+
+def kid_lines(artifact: Artifact) -> dict[str, list[tuple[float, float]]]:
+    """KID over kimg, and what half of the training tiles give as a floor; {} if not measured."""
+    if "metrics.jsonl" not in artifact:
+        return {}
+    records = [json.loads(line) for line in artifact.read("metrics.jsonl").splitlines()]
+    points = [(float(r["kimg"]), float(r["kid"])) for r in records if "kid" in r and "kimg" in r]
+    if not points:
+        return {}
+    floor = _evaluation(artifact).get("floor", {}).get("whole")
+    if not floor:
+        return {"generator": points}
+    return {
+        "generator": points,
+        "half of the training tiles": [(x, float(floor["mean"])) for x, _ in points],
+    }
+
+
+def generator_measures(artifact: Artifact) -> list[Fact]:
+    """What evaluation.json says of the finished generator, as name, value and what it means."""
+    document = _evaluation(artifact)
+    facts = []
+    for view, kid in (document.get("kid") or {}).items():
+        if not kid:
+            continue
+        floor = (document.get("floor") or {}).get(view)
+        note = f"{kid['fake']} samples, {kid['real']} held-out tiles"
+        if floor:
+            note += f"; half of the training tiles: {number(floor['mean'])}"
+        value = f"{number(kid['mean'])} ± {number(kid['standard_error'])}"
+        facts.append(Fact("KID" if view == "whole" else f"KID ({view})", value, note))
+    if document.get("fid") is not None:
+        facts.append(Fact("FID", number(document["fid"], 1)))
+    neighbours = document.get("neighbours")
+    for name, note in (
+        ("precision", "samples that look like held-out tiles"),
+        ("recall", "held-out tiles that samples look like"),
+    ):
+        if document.get(name) is not None:
+            facts.append(Fact(name, number(document[name]), f"{note}; {neighbours} neighbours"))
+    copies = document.get("memorisation")
+    if copies:
+        value = f"{100 * float(copies['share']):.1f} %"
+        facts.append(Fact("near copies", value, str(copies["note"])))
+    return facts
+
+
+def extractor_name(artifact: Artifact) -> str:
+    """Name of the network whose features the generator was measured by; empty if it was not."""
+    return str(_evaluation(artifact).get("extractor", {}).get("name", ""))
+
+
+def _evaluation(artifact: Artifact) -> dict[str, Any]:
+    found = read_json(artifact, "evaluation.json") if "evaluation.json" in artifact else {}
+    return found if isinstance(found, dict) else {}
 
 
 def split_counts(annotations: Artifact) -> Counter[str]:

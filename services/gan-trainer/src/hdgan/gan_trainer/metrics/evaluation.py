@@ -41,7 +41,14 @@ class Compared:
 def quick(held_out: Features, fake: Features) -> dict[str, float]:
     """KID against the held-out tiles, as measured while training. Empty when there are too few."""
     found = kid(held_out, fake)
-    return {} if found is None else {"kid": found.mean, "kidStandardError": found.standard_error}
+    if found is None:
+        return {}
+    return {
+        "kid": found.mean,
+        "kidStandardError": found.standard_error,
+        "kidSamples": found.fake,
+        "kidHeldOutTiles": found.real,
+    }
 
 
 def full(views: dict[str, Compared], thumbnails: Compared) -> dict[str, Any]:
