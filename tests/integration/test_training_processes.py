@@ -122,6 +122,19 @@ def test_two_processes_end_with_the_same_bits_however_often_they_are_ended(
     assert any("processes was 2, is 1" in message for message in messages), messages
 
 
+def test_a_process_that_hangs_ends_all_in_bounded_time(
+    request_for_two: StageRequest, tmp_path: Path
+) -> None:
+    request = with_key(request_for_two, 5, tmp_path / "e")
+    request = request.model_copy(update={"context": {**request.context, "peerTimeoutSeconds": 15}})
+    started = time.monotonic()
+    result = interrupted(request, tmp_path, 0.05, signal.SIGSTOP, follower=True)
+    assert result.code == 70, result
+    assert "did not answer in time" in result.last("error")["message"]
+    # Nobody waited for gloo's own half hour; the start of the service is in it, too.
+    assert time.monotonic() - started < 120
+
+
 def test_what_one_process_finds_wrong_ends_all_with_its_exit_code(
     request_for_two: StageRequest, tmp_path: Path
 ) -> None:
