@@ -18,6 +18,8 @@ from hdgan.core.tar_shards import write_shard
 from hdgan.core.tiles import TILE_INDEX_SCHEMA
 from support.tiny_dataset import png
 
+TILER_KEY = "f" * 64
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -90,6 +92,6 @@ def make_tiles(
     index = pa.Table.from_pylist(rows, schema=TILE_INDEX_SCHEMA)
     buffer = pa.BufferOutputStream()
     pq.write_table(index, buffer)
-    making = Attempt(store, "tiler", "f" * 64)
+    making = Attempt(store, "tiler", TILER_KEY)
     making.add_bytes("index.parquet", buffer.getvalue().to_pybytes())
     return Tiles(store, making.commit({}), index, pictures)

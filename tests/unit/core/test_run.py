@@ -243,6 +243,37 @@ def test_auto_chooses_by_tile_size_and_processes(
     assert chosen.ema_kimg == batch * 10 / 32
 
 
+@pytest.mark.parametrize("side", [64, 256, 512, 1024, 2048, 4096])
+@pytest.mark.parametrize("processes", [1, 2, 3, 6, 8, 32, 64])
+def test_what_auto_chooses_can_be_shared_by_the_processes(side: int, processes: int) -> None:
+    chosen = GanTrainerConfig(preset="auto").resolve(side, processes)
+    assert chosen.batch % chosen.minibatch_std_group == 0
+    assert chosen.batch // chosen.minibatch_std_group >= processes
+    assert chosen.batch % processes == 0
+
+
+def test_auto_follows_what_is_given() -> None:
+    chosen = GanTrainerConfig(preset="auto", batch=32).resolve(4096, 1)
+    assert (chosen.batch, chosen.minibatch_std_group, chosen.ema_kimg) == (32, 4, 10)
+    with pytest.raises(ValidationError, match="multiple of minibatchStdGroup"):
+        GanTrainerConfig(preset="auto", minibatch_std_group=8).resolve(1024, 3)
+
+
+def test_auto_without_a_number_of_gpus_and_batches_too_small_are_refused_before_anything_runs(
+    write: Write,
+) -> None:
+    auto = "  ganTrainer: {preset: auto}\n"
+    with pytest.raises(RequestError, match=r"resources\.processes"):
+        resolve(load_run(write(MINIMAL + auto)))
+    assert resolve(load_run(write(MINIMAL + auto + "  resources: {device: cpu}\n")))
+    small = "  ganTrainer: {batch: 8}\n  resources: {processes: 3}\n"
+    with pytest.raises(RequestError, match="8 images are 2 groups"):
+        resolve(load_run(write(MINIMAL + small)))
+    unfit = "  ganTrainer: {preset: auto, minibatchStdGroup: 8}\n  resources: {processes: 3}\n"
+    with pytest.raises(RequestError, match=r"spec\.ganTrainer.*multiple of minibatchStdGroup"):
+        resolve(load_run(write(MINIMAL + "  tiler: {tileSize: 1024}\n" + unfit)))
+
+
 def test_ada_is_faster_after_transfer() -> None:
     assert GanTrainerConfig().resolve(64, None).ada_kimg == 500
     assert GanTrainerConfig(init_from="/networks").resolve(64, None).ada_kimg == 100

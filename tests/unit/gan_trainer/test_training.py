@@ -15,7 +15,7 @@ from hdgan.gan_trainer import losses
 from hdgan.gan_trainer.gradients import FlatGradients
 from hdgan.gan_trainer.record import TrainingRecord
 from hdgan.gan_trainer.state import differences, holds_for, read_state, restore_state, save_state
-from hdgan.gan_trainer.training import MAX_BAD_STEPS, Training, _adam
+from hdgan.gan_trainer.training import MAX_SKIPPED_IN_A_ROW, Training, _adam
 from hdgan.gan_trainer.training_log import TrainingLog
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
@@ -130,7 +130,7 @@ def test_a_step_with_nan_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch)
     # Nothing of the two bad updates is left; the average goes on averaging the same weights.
     assert all(name.startswith("ema.") for name in changed)
     assert training.skipped == 2
-    assert "skipped" not in run(training, MAX_BAD_STEPS)
+    assert "skipped" not in run(training, MAX_SKIPPED_IN_A_ROW)
     assert all(bool(t.isfinite().all()) for t in tensors(training).values())
 
 
@@ -138,7 +138,7 @@ def test_divergence_is_an_error_that_says_what_to_do() -> None:
     training = Training(config(), SIDE)
     with torch.no_grad():
         training.discriminator.out.weight.fill_(float("nan"))
-    run(training, MAX_BAD_STEPS - 1)
+    run(training, MAX_SKIPPED_IN_A_ROW - 1)
     with pytest.raises(DataError, match=r"diverged.*not finite.*learningRate"):
         run(training, 1)
 

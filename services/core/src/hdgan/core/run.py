@@ -187,9 +187,16 @@ def resolve(run: DatasetRun) -> DatasetRun:
     """The run with every value that null left open filled in, except those only a machine can know.
 
     `resources.threads`, `resources.processes` and `slides.assumeMpp` stay null. Idempotent.
+
+    Raises RequestError where what was left open cannot be filled in.
     """
     spec = run.spec
     tiler = spec.tiler.model_copy(update={"stride": spec.tiler.stride_px})
-    trainer = spec.gan_trainer.resolve(tiler.tile_size, spec.resources.processes)
+    resources = spec.resources
+    processes = 1 if resources.device == "cpu" and not resources.processes else resources.processes
+    try:
+        trainer = spec.gan_trainer.resolve(tiler.tile_size, processes)
+    except ValidationError as error:
+        raise RequestError(explain(error, GanTrainerConfig, "spec.ganTrainer")) from None
     update = {"tiler": tiler, "gan_trainer": trainer, "classifier": spec.classifier.resolve()}
     return run.model_copy(update={"spec": spec.model_copy(update=update)})

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from hdgan.core.errors import RequestError
+
 Noise = Literal["constant", "perSample"]
 AugmentSetName = Literal[
     "histology",
@@ -242,17 +244,23 @@ GAN_PRESETS: dict[str, dict[str, Any]] = {
 """What a preset puts where the file says nothing."""
 
 
-def auto_training(tile_size: int, processes: int) -> dict[str, Any]:
+def auto_training(tile_size: int, processes: int, batch: int | None = None) -> dict[str, Any]:
     """Batch, width, learning rate and half-life by tile size (px) and number of processes.
 
     Source: Karras et al. 2020b, appendix C, and its published automatic configuration: batches as
-    large as memory allows up to 32 per device and 64 in all, half the width below 512 px.
+    large as memory allows up to 32 per device and 64 in all, half the width below 512 px. Every
+    process gets at least one whole minibatch-standard-deviation group.
+
+    Args:
+        batch: where it is given, what depends on it follows it; None: it is chosen, too.
     """
-    batch = max(min(processes * min(4096 // tile_size, 32), 64), processes)
-    group = max(size for size in (1, 2, 4) if batch % size == 0)
+    if batch is None:
+        batch = max(min(processes * min(4096 // tile_size, 32), 64), processes)
+        batch -= batch % processes
+    fitting = [size for size in (1, 2, 4) if batch % size == 0 and batch // size >= processes]
     return {
         "batch": batch,
-        "minibatch_std_group": group,
+        "minibatch_std_group": max(fitting, default=1),
         "path_length_batch_shrink": 2 if batch % 2 == 0 else 1,
         "channel_base": 32_768 if tile_size >= 512 else 16_384,
         "learning_rate": 0.002 if tile_size >= 1024 else 0.0025,
@@ -487,13 +495,39 @@ class GanTrainerConfig(Section):
         """The same section with everything decided that null, or `preset: auto`, left open.
 
         A field of `preset: auto` that was given stays as it was given.
+
+        Args:
+            processes: that train together; None: that is not known yet.
+
+        Raises:
+            RequestError: `auto` without a number of processes, or a batch that so many processes
+                cannot share.
+            ValidationError: what was given does not fit what `auto` has chosen.
         """
         chosen = self
         if self.preset == "auto":
+            if processes is None:
+                raise RequestError(
+                    "spec.ganTrainer.preset: auto goes by how many processes train, one on each"
+                    " GPU: say how many in spec.resources.processes"
+                )
             given = self.model_fields_set
-            automatic = auto_training(tile_size, processes or 1)
-            chosen = self.model_copy(
-                update={name: value for name, value in automatic.items() if name not in given}
+            automatic = auto_training(
+                tile_size, processes, self.batch if "batch" in given else None
+            )
+            values = self.model_dump(by_alias=True) | {
+                field_alias(type(self), name): value
+                for name, value in automatic.items()
+                if name not in given
+            }
+            chosen = type(self).model_validate(values)
+        groups = chosen.batch // min(chosen.batch, chosen.minibatch_std_group)
+        if processes is not None and processes > groups:
+            raise RequestError(
+                f"spec.ganTrainer.batch: {chosen.batch} images are {groups} groups of"
+                f" minibatchStdGroup images that stay together, too few for the {processes}"
+                " processes of spec.resources.processes: use a larger batch, a smaller"
+                " minibatchStdGroup or fewer processes"
             )
         ada_kimg = 500.0 if chosen.init_from is None else 100.0
         return chosen.model_copy(

@@ -33,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from hdgan.core import machines
 from hdgan.core.artifact import Artifact, Attempt, open_artifact
 from hdgan.core.errors import (
     HdganError,
@@ -73,8 +74,8 @@ class Stage:
     artifact: bool = True
     """False for a stage that only fills a cache on scratch."""
     ranks: bool = False
-    """Whether several processes do the work together, told apart by torchrun's variable `RANK`.
-    All get the same request; only rank 0 reports and commits."""
+    """Whether several processes do the work together, told apart by the variables of `machines`.
+    All get the same request; only the first reports and commits."""
 
 
 class StageContext:
@@ -351,7 +352,7 @@ def _run(
 
 def _follows(stages: tuple[Stage, ...], environ: Mapping[str, str]) -> bool:
     """Whether this is a process that only helps another (see `Stage.ranks`)."""
-    return any(stage.ranks for stage in stages) and environ.get("RANK", "0") != "0"
+    return any(stage.ranks for stage in stages) and not machines.leads(environ)
 
 
 def _choose(stages: tuple[Stage, ...], request: StageRequest) -> Stage:

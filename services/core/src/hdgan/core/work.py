@@ -184,10 +184,15 @@ class WorkState:
         return None
 
     def discard(self) -> None:
-        """Delete what this attempt has saved: the artifact exists, nobody needs it any more."""
-        for place, files in self._own:
-            self._delete([place, *files])
+        """Delete what all attempts have saved: the artifact exists, nobody needs it any more."""
         self._own = []
+        try:
+            found = sorted(self._store.list(f"{self._prefix}/"))
+        except StoreError:
+            return
+        # States before what they refer to.
+        self._delete([key for key in found if _STATE.search(key)])
+        self._delete([key for key in found if not _STATE.search(key)])
 
     def _found(self) -> Iterator[tuple[int, str]]:
         for key in self._store.list(f"{self._prefix}/"):

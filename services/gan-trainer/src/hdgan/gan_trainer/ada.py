@@ -56,7 +56,8 @@ class AdaController:
 
     def restore(self, state: dict[str, float]) -> None:
         """Take a saved state."""
-        self.p = state["p"]
-        self.sign_sum = state["signSum"]
+        # Canonical JSON writes 0.0 as 0.
+        self.p = float(state["p"])
+        self.sign_sum = float(state["signSum"])
         self.sign_count = int(state["signCount"])
-        self.last_sign = state["lastSign"]
+        self.last_sign = float(state["lastSign"])

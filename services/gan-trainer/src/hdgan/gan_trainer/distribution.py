@@ -27,6 +27,10 @@ class PeerLost(InternalError):
     """Another training process ended or did not answer in time; its own error says why."""
 
 
+class _BrokenOffError(Exception):
+    """The work of the leading process is broken off: a process was asked to stop."""
+
+
 class Processes:
     """The group of processes this one belongs to. `Processes()` is one process alone."""
 
@@ -56,31 +60,44 @@ class Processes:
         """For each flag, whether it is set in some process; the same answer in all."""
         if self.size == 1:
             return flags
-        total = self.sum_(torch.tensor(flags, dtype=torch.float32, device=self.device))
+        # On the CPU, also beside GPUs: flags never make a GPU wait.
+        total = self.sum_(torch.tensor(flags, dtype=torch.float32))
         return tuple(value > 0 for value in total.tolist())
 
-    def led(self, work: Callable[[Callable[[], None]], None]) -> None:
+    def led(
+        self, work: Callable[[Callable[[], None]], None], stop_requested: Callable[[], bool]
+    ) -> bool:
         """Let the leading process do `work` while the others wait for it.
 
-        Work that may last longer than the time a peer is waited for calls the function it is given
-        now and then.
+        Args:
+            work: calls the function it is given often: that tells the others that this one is
+                alive, and breaks the work off when a process was asked to stop.
+            stop_requested: whether this process was asked to stop.
+
+        Returns:
+            Whether the work was broken off; the same in all processes.
         """
-        if self.size == 1:
-            work(lambda: None)
-        elif self.leads:
-            last = time.monotonic()
+        if not self.leads:
+            while True:
+                working, stop = self.any(False, stop_requested())
+                if stop or not working:
+                    return stop
+        last = time.monotonic()
 
-            def beat() -> None:
-                nonlocal last
-                if time.monotonic() - last > BEAT_SECONDS:
-                    self.any(True)
-                    last = time.monotonic()
+        def beat() -> None:
+            nonlocal last
+            if stop_requested() or time.monotonic() - last > BEAT_SECONDS:
+                _, stop = self.any(True, stop_requested())
+                last = time.monotonic()
+                if stop:
+                    raise _BrokenOffError
 
+        try:
             work(beat)
-            self.any(False)
-        else:
-            while self.any(False)[0]:
-                pass
+        except _BrokenOffError:
+            return True
+        _, stop = self.any(False, stop_requested())
+        return stop
 
     def share_bytes(self, data: bytes | None) -> bytes:
         """The bytes that the leading process gives (the others give None), in all of them."""
@@ -89,15 +106,14 @@ class Processes:
                 raise InternalError("the leading process has nothing to share")
             return data
         with _bounded("sharing state with all processes"):
-            length = torch.tensor([len(data or b"")], device=self.device)
+            length = torch.tensor([len(data or b"")])
             dist.broadcast(length, 0)
             if self.leads:
                 content = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)
             else:
                 content = torch.empty(max(int(length), 1), dtype=torch.uint8)
-            content = content.to(self.device)
             dist.broadcast(content, 0)
-        return content.cpu().numpy().tobytes()[: int(length)]
+        return content.numpy().tobytes()[: int(length)]
 
     def share_files(self, files: Mapping[str, bytes] | None) -> dict[str, bytes] | None:
         """The files that the leading process gives, in all of them; None if it gives None."""
@@ -113,7 +129,7 @@ class Processes:
         return json.loads(self.share_bytes(data))
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group. Only when all do: it may wait for the others."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -149,20 +165,25 @@ def join(device: str, timeout_seconds: float, environ: Mapping[str, str] = os.en
     try:
         rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local_rank = int(environ.get("LOCAL_RANK", "0"))
+        if size > 1:
+            environ["MASTER_ADDR"], int(environ["MASTER_PORT"])
     except (KeyError, ValueError) as error:
         raise RequestError(
-            f"RANK is set, so WORLD_SIZE and LOCAL_RANK must be whole numbers, too: {error}"
+            "RANK is set, so WORLD_SIZE and LOCAL_RANK must be whole numbers, and MASTER_ADDR and "
+            f"MASTER_PORT say where process 0 is: {error}"
         ) from None
     place = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
     if size == 1:
         return Processes(device=place)
     if place.type == "cuda":
-        # NCCL raises instead of waiting for ever when a peer is gone.
-        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+        # Without this, a peer that is gone or silent ends this process by a signal and not by an
+        # error that can be reported. It makes every sum wait for its end, which a step does anyway.
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         torch.cuda.set_device(place)
     with _bounded(f"process {rank} of {size} finding the others"):
         dist.init_process_group(
-            "nccl" if place.type == "cuda" else "gloo",
+            # Flags and files go between CPUs, gradients between GPUs.
+            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
             init_method="env://",
             rank=rank,
             world_size=size,

@@ -37,5 +37,10 @@ def fakes_grid(generator: Generator, seed: int) -> bytes:
     device = next(generator.parameters()).device
     count = grid_side(generator.arch.resolution) ** 2
     z = torch.randn(count, generator.arch.latent_dim, generator=keyed_generator(seed, 0, 0, "grid"))
-    images = [to_uint8(generator(row[None].to(device)))[0].cpu().numpy() for row in z]
+    images = []
+    for number, row in enumerate(z):
+        label = None
+        if generator.arch.labels:  # every label in turn
+            label = torch.tensor([number % len(generator.arch.labels)], device=device)
+        images.append(to_uint8(generator(row[None].to(device), label_B=label))[0].cpu().numpy())
     return png_grid(np.stack(images))

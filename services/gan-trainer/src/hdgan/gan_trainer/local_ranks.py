@@ -22,9 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from hdgan.core.errors import InternalError, RequestError, Stopped
+from hdgan.core.machines import NODES, node_rank, whole_number
 
-NODES = "HDGAN_NODES"
-NODE_RANK = "HDGAN_NODE_RANK"
 PARENT = "HDGAN_RANK_PARENT"
 # How long the first process may take to notice for itself that another has died.
 NOTICE_SECONDS = 20.0
@@ -62,27 +61,15 @@ def place(local: int, environ: Mapping[str, str]) -> Placement | None:
     """
     if "RANK" in environ:
         return None
-    nodes = _number(environ, NODES, "1")
-    if nodes < 1:
-        raise RequestError(f"{NODES} must be at least 1")
+    node, nodes = node_rank(environ)
     if nodes == 1:
         return None if local == 1 else Placement(0, 1, local, "127.0.0.1", _free_port())
-    node = _number(environ, NODE_RANK, environ.get("JOB_COMPLETION_INDEX", ""))
-    if not 0 <= node < nodes:
-        raise RequestError(f"{NODE_RANK} is {node}, but {NODES} is {nodes}: use 0 to {nodes - 1}")
     if "MASTER_ADDR" not in environ or "MASTER_PORT" not in environ:
         raise RequestError(
             f"{NODES} is {nodes}: set MASTER_ADDR and MASTER_PORT to where machine 0 is reached"
         )
-    port = _number(environ, "MASTER_PORT", "")
+    port = whole_number(environ, "MASTER_PORT", "")
     return Placement(node, nodes, local, environ["MASTER_ADDR"], port)
-
-
-def _number(environ: Mapping[str, str], name: str, default: str) -> int:
-    text = environ.get(name) or default
-    if not text.isdecimal():
-        raise RequestError(f"{name}={text!r}: must be a whole number")
-    return int(text)
 
 
 def _free_port() -> int:

@@ -135,17 +135,13 @@ class Measuring:
     def _ready(self, wanted: list[tuple[FeatureExtractor, View, str]], check_stop: Check) -> None:
         """Features of real tiles: the leading process gets them while the others wait."""
         missing = [w for w in wanted if (w[0].digest, *w[1:]) not in self._real]
-        if self._training.processes.size == 1:
-            for extractor, which, kind in missing:
-                self._fetch(extractor, which, kind, check_stop)
-            return
 
         def fetch_all(beat: Check) -> None:
             for extractor, which, kind in missing:
                 self._fetch(extractor, which, kind, beat)
 
-        if missing:
-            self._training.processes.led(fetch_all)
+        if missing and self._training.processes.led(fetch_all, lambda: self._ctx.stop_requested):
+            check_stop()
         if not self._training.processes.leads:
             nothing = np.zeros((0, 0), dtype=np.float32)
             self._real |= {(extractor.digest, v, kind): nothing for extractor, v, kind in missing}

@@ -64,7 +64,6 @@ class TrainingRecord:
             "grids": sorted(self.grids),
             "measuredAt": self.measured_at,
             "drawnAt": self.drawn_at,
-            "best": self.best_record,
         }
 
     def restore(self, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> None:
@@ -73,4 +72,6 @@ class TrainingRecord:
         self.metrics = [json.loads(line) for line in files[_METRICS].splitlines()]
         self.grids = {name: files[f"{_GRID_PREFIX}{name}"] for name in meta["grids"]}
         self.measured_at, self.drawn_at = int(meta["measuredAt"]), int(meta["drawnAt"])
-        self.best, self.best_record = files.get(_BEST), meta["best"]
+        self.best = files.get(_BEST)
+        measured = [record for record in self.metrics if "kid" in record]
+        self.best_record = min(measured, key=lambda record: record["kid"], default=None)

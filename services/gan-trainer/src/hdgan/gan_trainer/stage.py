@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import NoReturn
 
 from hdgan.core.errors import InputMissing, RequestError, Stopped
 from hdgan.core.initial_networks import FILES, networks_digest
@@ -37,8 +38,10 @@ from hdgan.nets import checkpoint
 
 # Sample grids over the whole training, so that one can see where it stopped improving.
 GRIDS = 10
-# However large the networks: no more work than this is lost in a crash.
-SAVE_SECONDS = 15 * 60
+# No more than 15 minutes of work are lost in a crash, which includes the time that saving takes.
+SAVE_SECONDS = 10 * 60
+# How often a process that waits for tiles looks whether it should stop.
+TILE_WAIT_SECONDS = 0.5
 
 
 def train(ctx: StageContext) -> None:
@@ -66,33 +69,39 @@ def _train(ctx: StageContext, processes: Processes) -> None:
 
         def save() -> None:
             nonlocal saved_at, saved_time
-            if processes.leads:
+            if processes.leads and saved_at != training.images:
                 save_state(ctx.work, training, record, exact=exact)
             saved_at, saved_time = training.images, time.monotonic()
+
+        def stop_now() -> NoReturn:
+            save()
+            raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
 
         def check_stop() -> None:
             """Stop in all processes at the same step, with the state saved."""
             (stop,) = processes.any(ctx.stop_requested)
             if stop:
-                if saved_at != training.images:
-                    save()
-                raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
+                stop_now()
 
         while True:
             if _due(training.images, record.measured_at, config.metric_kimg * 1000):
+                save()  # measuring may take long
                 measuring.quick(record, check_stop)
             if training.images >= total:
                 break
+            waiting = True
+            while waiting:
+                ready = tiles.ready(training.images, training.samples, TILE_WAIT_SECONDS)
+                late = processes.leads and time.monotonic() - saved_time >= SAVE_SECONDS
+                stop, late, waiting = processes.any(ctx.stop_requested, late, not ready)
+                if stop:
+                    stop_now()
+                if late or training.images - saved_at >= config.snapshot_kimg * 1000:
+                    save()
             reals, rows = tiles.read(training.images, training.samples)
             tiles.prefetch(training.images + config.batch, training.samples)
             measured = training.step(reals, None if label_pool is None else label_pool[rows])
             _note(ctx, training, record, measured, total)
-            late = processes.leads and time.monotonic() - saved_time >= SAVE_SECONDS
-            stop, late = processes.any(ctx.stop_requested, late)
-            if stop or late or training.images - saved_at >= config.snapshot_kimg * 1000:
-                save()
-            if stop:
-                raise Stopped(f"stopped at {training.images / 1000:g} kimg, state saved")
 
         elapsed = time.monotonic() - started
         ctx.run_info["imagesPerSecond"] = (training.images - started_at) / max(elapsed, 1e-9)
@@ -100,12 +109,12 @@ def _train(ctx: StageContext, processes: Processes) -> None:
         ctx.run_info["bitExact"] = exact
         ctx.run_info["trainingTiles"] = len(split.train)
         ctx.run_info["holdoutTiles"] = len(split.holdout)
-        if saved_at != training.images:
-            save()
+        save()
         evaluation = measuring.full(check_stop)
         if processes.leads:
             reals = tiles.some(grid_side(training.arch.resolution) ** 2, config.seed)
             _write(ctx, training, record, evaluation, png_grid(reals))
+        tiles.discard()
 
 
 def _due(images: int, before: int, interval: float) -> bool:
@@ -159,8 +168,10 @@ def _open_stream(ctx: StageContext, split: TileSplit, training: Training) -> Til
 
 def _start(ctx: StageContext, training: Training, record: TrainingRecord) -> bool:
     """Take the most advanced state, or initFrom, or nothing. Returns whether all of the training
-    so far was computed under conditions equal to the present ones."""
+    so far was computed under conditions equal to the present ones: then it ends with the same bits
+    as without interruptions. On GPUs nothing is claimed: some of their sums have no fixed order."""
     processes = training.processes
+    reproducible = training.device.type == "cpu"
     ctx.work.keep = training.config.keep_snapshots
     saved = ctx.work.latest() if processes.leads else None
     files, meta = read_state(saved) if saved is not None else (None, None)
@@ -169,7 +180,7 @@ def _start(ctx: StageContext, training: Training, record: TrainingRecord) -> boo
         _initialise(ctx, training)
         if processes.leads:
             record.grids["fakes-000000000.png"] = fakes_grid(training.ema, training.config.seed)
-        return True
+        return reproducible
     restore_state(files, meta, training, record)
     changed = differences(meta["holdsFor"], holds_for(training))
     ctx.log(f"resumed at {training.images / 1000:g} kimg")
@@ -179,7 +190,7 @@ def _start(ctx: StageContext, training: Training, record: TrainingRecord) -> boo
             "but not with the same bits as without the interruption",
             level="warning",
         )
-    return bool(meta["exact"]) and not changed
+    return reproducible and bool(meta["exact"]) and not changed
 
 
 def _initialise(ctx: StageContext, training: Training) -> None:

@@ -14,6 +14,7 @@ from hdgan.core.errors import (
     InputMissing,
     InternalError,
     RequestError,
+    Stopped,
 )
 from hdgan.core.stage import StageContext
 from hdgan.gan_trainer.distribution import PeerLost, Processes, join
@@ -45,8 +46,12 @@ def training_processes(ctx: StageContext) -> Iterator[Processes]:
             torch.set_num_threads(max(1, ctx.threads // on_this_machine))
         try:
             processes = join(ctx.device, timeout)
-            stack.callback(processes.close)
-            yield processes
+            try:
+                yield processes
+            except Stopped:  # all processes stop at the same step
+                processes.close()
+                raise
+            processes.close()
         except PeerLost as error:
             if ranks is not None and ranks.failed_within(_WORD_SECONDS):
                 assert ranks.failure is not None

@@ -35,9 +35,10 @@ from hdgan.nets.layers import channels_last
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
-# Steps in a row with a gradient that is not finite after which training has diverged. A single one
-# happens in 16-bit training and is skipped.
-MAX_BAD_STEPS = 10
+# Updates in a row of one kind (the penalties are their own kinds: they come every few steps) with a
+# gradient that is not finite, after which training has diverged. A single one happens in 16-bit
+# training and is skipped.
+MAX_SKIPPED_IN_A_ROW = 10
 
 _SUMS = (
     "lossG",
@@ -164,7 +165,7 @@ class Training:
         self.steps = 0
         self.images = 0
         self.skipped = 0
-        self._bad_steps = 0
+        self._skipped_in_a_row: dict[str, int] = {}
         self.fine_tuning = False
         self._sums: dict[str, Tensor] = {}
 
@@ -174,18 +175,15 @@ class Training:
         The average then starts from trained weights, so it has no random start to forget and its
         half-life is not ramped up.
         """
-        for what, mine, theirs in (
-            ("generator", self.generator, generator),
-            ("discriminator", self.discriminator, discriminator),
-        ):
-            shapes = {n: t.shape for n, t in mine.state_dict().items()}
-            if shapes != {n: t.shape for n, t in theirs.state_dict().items()}:
-                raise RequestError(
-                    f"ganTrainer.initFrom: its {what} is of another architecture "
-                    f"({theirs.arch}) than this run's ({self.arch}): use the same tileSize, "
-                    "channelBase, channelMax, latentDim and mappingLayers, or leave initFrom out"
-                )
-            mine.load_state_dict(theirs.state_dict())
+        differs = self.arch.differences(generator.arch)
+        if differs:
+            raise RequestError(
+                f"ganTrainer.initFrom: its networks are of another architecture than this run's: "
+                f"{'; '.join(differs)}. Set these fields to what the networks have, or leave "
+                "initFrom out"
+            )
+        self.generator.load_state_dict(generator.state_dict())
+        self.discriminator.load_state_dict(discriminator.state_dict())
         self.ema.load_state_dict(self.generator.state_dict())
         self.fine_tuning = True
 
@@ -218,14 +216,13 @@ class Training:
         """
         labels = None if labels_B is None else torch.from_numpy(labels_B).to(self.device)
         self._sums = {}
-        bad = 0
-        bad += not self._train_generator()
+        skipped = self.skipped
+        self._train_generator()
         if self.config.path_length_weight and self.steps % self.config.path_length_interval == 0:
-            bad += not self._regularise_generator()
+            self._regularise_generator()
         judged = self._train_discriminator(reals_BHW3, labels)
-        bad += not judged
         if self.r1_gamma and self.steps % self.config.r1_interval == 0:
-            bad += not self._regularise_discriminator(reals_BHW3, labels)
+            self._regularise_discriminator(reals_BHW3, labels)
         self._update_ema()
         measured = self._measured()
         if self.config.augment == "ada" and judged:
@@ -234,10 +231,12 @@ class Training:
         self.images += self.config.batch
         if self.config.augment == "ada":
             self.ada.adjust(self.steps)
-        self._count_bad(bad, measured)
+        if self.skipped > skipped:
+            measured["skipped"] = float(self.skipped - skipped)
+            self._stop_if_diverged()
         return measured
 
-    def _train_generator(self) -> bool:
+    def _train_generator(self) -> None:
         config = self.config
         self._g_gradients.clear()
         self._d_gradients.train(False)
@@ -253,14 +252,13 @@ class Training:
             self._add("lossG", loss)
             _add_w(w_sum, w_count, w.detach(), label)
         self._d_gradients.train(True)
-        applied = self._apply(self.g_optimizer, self._g_gradients)
+        applied = self._apply("generator", self.g_optimizer, self._g_gradients)
         self.processes.sum_(w_sum)
         self.processes.sum_(w_count)
         if applied:
             self.generator.mapping.update_w_avg(w_sum, w_count, config.w_avg_beta)
-        return applied
 
-    def _regularise_generator(self) -> bool:
+    def _regularise_generator(self) -> None:
         """Path length (Karras et al. 2020a, equation 4). `path_mean` is the mean before this batch,
         so no piece of the batch has to wait for the others."""
         config = self.config
@@ -280,11 +278,10 @@ class Training:
             length_sum += lengths.detach().sum()
             self._add("pathLength", lengths.sum(), self._path_batch)
             self._add("pathPenalty", penalty, self._path_batch)
-        applied = self._apply(self.g_optimizer, self._g_gradients)
+        applied = self._apply("path length", self.g_optimizer, self._g_gradients)
         self.processes.sum_(length_sum)
         if applied:
             self.path_mean.lerp_(length_sum / self._path_batch, config.path_length_decay)
-        return applied
 
     def _train_discriminator(self, reals_BHW3: NDArray[np.uint8], labels: Tensor | None) -> bool:
         config = self.config
@@ -306,11 +303,11 @@ class Training:
             self._add("logitsFake", fake_logits.sum())
             self._add("logitsReal", real_logits.sum())
             self._add("signReal", real_logits.sign().sum())
-        return self._apply(self.d_optimizer, self._d_gradients)
+        return self._apply("discriminator", self.d_optimizer, self._d_gradients)
 
     def _regularise_discriminator(
         self, reals_BHW3: NDArray[np.uint8], labels: Tensor | None
-    ) -> bool:
+    ) -> None:
         """R1 (Mescheder et al. 2018), through the augmentations."""
         config = self.config
         self._d_gradients.clear()
@@ -322,13 +319,16 @@ class Training:
             penalty = losses.r1_penalty(logits, reals).sum()
             _backward(penalty * (self.r1_gamma / 2 * config.r1_interval / config.batch))
             self._add("r1", penalty)
-        return self._apply(self.d_optimizer, self._d_gradients)
+        self._apply("R1", self.d_optimizer, self._d_gradients)
 
-    def _apply(self, optimizer: torch.optim.Optimizer, gradients: FlatGradients) -> bool:
+    def _apply(self, what: str, optimizer: torch.optim.Optimizer, gradients: FlatGradients) -> bool:
         """Sum the gradients over all processes and take a step, unless one is not finite."""
         self.processes.sum_(gradients.flat)
         if not bool(gradients.finite()):
+            self.skipped += 1
+            self._skipped_in_a_row[what] = self._skipped_in_a_row.get(what, 0) + 1
             return False
+        self._skipped_in_a_row.pop(what, None)
         optimizer.step()
         return True
 
@@ -368,19 +368,14 @@ class Training:
             if there and math.isfinite(value)
         }
 
-    def _count_bad(self, bad: int, measured: dict[str, float]) -> None:
-        if not bad:
-            self._bad_steps = 0
-            return
-        measured["skipped"] = float(bad)
-        self.skipped += bad
-        self._bad_steps += 1
-        if self._bad_steps >= MAX_BAD_STEPS:
-            raise DataError(
-                f"training diverged at {self.images} images: gradients were not finite in "
-                f"{self._bad_steps} steps in a row. Start again with a lower learningRate or a "
-                "higher r1Gamma; the last saved state is intact"
-            )
+    def _stop_if_diverged(self) -> None:
+        for what, count in self._skipped_in_a_row.items():
+            if count >= MAX_SKIPPED_IN_A_ROW:
+                raise DataError(
+                    f"training diverged at {self.images} images: {count} updates in a row "
+                    f"({what}) had gradients that are not finite. Start again with a lower "
+                    "learningRate or a higher r1Gamma; the last saved state is intact"
+                )
 
     # Draws
 
@@ -406,10 +401,13 @@ class Training:
         return self._label_pool[chosen].to(self.device)
 
     def _draw_noise(self, draws: Draws) -> list[Tensor]:
+        """Noise of every layer, each [B, 1, H, W]: one draw per sample, cut into layers."""
         shapes = self.generator.synthesis.noise_shapes()
+        sizes = [height * width for height, width in shapes]
+        drawn = draws.normal_on_device("noise", sum(sizes)).to(self.dtype)
         return [
-            draws.normal_on_device(f"noise-{layer}", 1, height, width).to(self.dtype)
-            for layer, (height, width) in enumerate(shapes)
+            part.unflatten(1, (1, height, width))
+            for part, (height, width) in zip(torch.split(drawn, sizes, dim=1), shapes, strict=True)
         ]
 
     def _augment(self, images: Tensor, draws: Draws) -> Tensor:
@@ -449,7 +447,7 @@ class Training:
             "images": self.images,
             "fineTuning": self.fine_tuning,
             "skipped": self.skipped,
-            "badSteps": self._bad_steps,
+            "skippedInARow": dict(self._skipped_in_a_row),
             "ada": self.ada.state(),
         }
 
@@ -473,7 +471,8 @@ class Training:
                         for key, value in state.items()
                     }
         self.steps, self.images = int(counters["steps"]), int(counters["images"])
-        self.skipped, self._bad_steps = int(counters["skipped"]), int(counters["badSteps"])
+        self.skipped = int(counters["skipped"])
+        self._skipped_in_a_row = {k: int(v) for k, v in counters["skippedInARow"].items()}
         self.fine_tuning = bool(counters["fineTuning"])
         self.ada.restore(counters["ada"])
 

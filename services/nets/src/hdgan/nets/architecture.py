@@ -82,6 +82,34 @@ class Architecture:
         first, *rest = self.block_resolutions
         return (f"b{first}.conv1", *(f"b{r}.conv{i}" for r in rest for i in (0, 1)))
 
+    def differences(self, other: Architecture) -> list[str]:
+        """In words, what keeps weights of `other` from working here as they do there; empty: they
+        do. How many images the minibatch standard deviation compares may differ. Labels called
+        "label 0", "label 1", ..., as converted networks have them, may get other names.
+        """
+        mine, theirs = self._effective(), other._effective()
+        if other.labels == tuple(f"label {i}" for i in range(len(self.labels))):
+            theirs["conditional"] = mine["conditional"]
+        return [
+            f"{name} is {theirs[name]} there, {value} here"
+            for name, value in mine.items()
+            if theirs[name] != value
+        ]
+
+    def _effective(self) -> dict[str, object]:
+        """What the function of the networks depends on, by the run file's names where there are."""
+        return {
+            "tileSize": self.resolution,
+            "latentDim": self.latent_dim,
+            "mappingLayers": self.mapping_layers,
+            "mappingLrMultiplier": self.mapping_lr_multiplier,
+            "channels per resolution (channelBase, channelMax)": {
+                r: self.channels(r) for r in self.block_resolutions
+            },
+            "convClamp": self.conv_clamp,
+            "conditional": list(self.labels) or "none",
+        }
+
     def to_json(self) -> bytes:
         """The bytes of `architecture.json`."""
         fields = dataclasses.asdict(self)

@@ -265,8 +265,9 @@ class Synthesis(nn.Module):
         self.recomputed_blocks = min(blocks, len(self.blocks))
 
     def use_mixed_precision(self, blocks: int, dtype: torch.dtype) -> None:
-        """Compute the last `blocks` resolutions in `dtype` (StyleGAN2-ADA: the last 4)."""
-        self.mixed_blocks = blocks
+        """Compute the last `blocks` resolutions in `dtype` (StyleGAN2-ADA: the last 4); the 4 x 4
+        block never."""
+        self.mixed_blocks = min(blocks, len(self.blocks) - 1)
         self.mixed_dtype = dtype
 
     def noise_shapes(self) -> list[tuple[int, int]]:

@@ -28,11 +28,10 @@ def cut_out(images_B3HW: Tensor, x_B: Tensor, y_B: Tensor) -> Tensor:
     Args:
         x_B, y_B: its centre in units of the side, 0 to 1; it may reach beyond the image.
     """
-    height, width = images_B3HW.shape[2:]
-    inside_x = _near(width, x_B)[:, None, None, :]
-    inside_y = _near(height, y_B)[:, None, :, None]
-    keep = ~(inside_x & inside_y)
-    return images_B3HW * keep.to(images_B3HW.device, images_B3HW.dtype)
+    (height, width), device = images_B3HW.shape[2:], images_B3HW.device
+    inside_x = _near(width, x_B).to(device)[:, None, None, :]
+    inside_y = _near(height, y_B).to(device)[:, None, :, None]
+    return images_B3HW.masked_fill(inside_x & inside_y, 0.0)
 
 
 def _near(size: int, centre_B: Tensor) -> Tensor:

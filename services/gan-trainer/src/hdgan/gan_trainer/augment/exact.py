@@ -25,9 +25,11 @@ def exact_moves(ops: AugmentSet, given: Parameters, side: int) -> tuple[Tensor, 
         turns = given.where("rotate90", torch.floor(given.uniform("rotate90") * 4), 0.0).long()
     if ops.translate:
         reach = REACH * side
-        tx = given.where("translate-x", (given.uniform("translate-x") * 2 - 1) * reach, 0.0)
-        ty = given.where("translate-y", (given.uniform("translate-y") * 2 - 1) * reach, 0.0)
-        tx, ty = tx.round().long(), ty.round().long()
+        # One decision for both axes.
+        tx, ty = (
+            given.where("translate", (given.uniform(axis) * 2 - 1) * reach, 0.0).round().long()
+            for axis in ("translate-x", "translate-y")
+        )
     return flip, turns, tx, ty
 
 
@@ -36,9 +38,11 @@ def move_exactly(
 ) -> Tensor:
     """First flip left to right, then turn counter-clockwise, then translate right and down."""
     batch, channels, height, width = images_B3HW.shape
+    device = images_B3HW.device
+    flip_B, turns_B, tx_B, ty_B = (move.to(device) for move in (flip_B, turns_B, tx_B, ty_B))
     # One gather for all: source row and column of every target pixel.
-    rows = torch.arange(height).expand(batch, height) - ty_B[:, None]
-    columns = torch.arange(width).expand(batch, width) - tx_B[:, None]
+    rows = torch.arange(height, device=device).expand(batch, height) - ty_B[:, None]
+    columns = torch.arange(width, device=device).expand(batch, width) - tx_B[:, None]
     y = _reflect(rows, height)[:, :, None].expand(batch, height, width)
     x = _reflect(columns, width)[:, None, :].expand(batch, height, width)
     k, last = turns_B[:, None, None], height - 1
@@ -47,7 +51,7 @@ def move_exactly(
         torch.where(k == 0, x, torch.where(k == 1, last - y, torch.where(k == 2, last - x, y))),
     )
     x = torch.where(flip_B[:, None, None] > 0, width - 1 - x, x)
-    flat = (y * width + x).reshape(batch, 1, height * width).to(images_B3HW.device)
+    flat = (y * width + x).reshape(batch, 1, height * width)
     gathered = images_B3HW.flatten(2).gather(2, flat.expand(-1, channels, -1))
     return gathered.reshape(images_B3HW.shape)
 

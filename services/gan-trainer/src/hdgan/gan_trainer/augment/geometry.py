@@ -33,8 +33,10 @@ def inverse_geometry(ops: AugmentSet, given: Parameters) -> Tensor:
         inverse = inverse @ _rotation(_angle("rotate-after", given))
     if ops.shift:
         # A shift of one image side is two in units of half a side.
-        tx = given.where("shift-x", given.normal("shift-x") * 0.125 * 2, 0.0)
-        ty = given.where("shift-y", given.normal("shift-y") * 0.125 * 2, 0.0)
+        tx, ty = (
+            given.where("shift", given.normal(axis) * 0.125 * 2, 0.0)
+            for axis in ("shift-x", "shift-y")
+        )
         inverse = inverse @ _translation(-tx, -ty)
     return inverse
 

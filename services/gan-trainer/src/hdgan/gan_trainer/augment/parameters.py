@@ -13,11 +13,10 @@ from hdgan.gan_trainer.draws import Draws
 
 # Never reorder: new columns go to the end.
 UNIFORM = (
-    "flip?", "flip", "rotate90?", "rotate90", "translate-x?", "translate-x", "translate-y?",
-    "translate-y", "scale?", "rotate-before?", "rotate-before", "stretch?", "rotate-after?",
-    "rotate-after", "shift-x?", "shift-y?", "brightness?", "contrast?", "luma-flip?", "luma-flip",
-    "hue?", "hue", "saturation?", "filter-0?", "filter-1?", "filter-2?", "filter-3?", "noise?",
-    "cutout?", "cutout-x", "cutout-y",
+    "flip?", "flip", "rotate90?", "rotate90", "translate?", "translate-x", "translate-y",
+    "scale?", "rotate-before?", "rotate-before", "stretch?", "rotate-after?", "rotate-after",
+    "shift?", "brightness?", "contrast?", "luma-flip?", "luma-flip", "hue?", "hue", "saturation?",
+    "filter-0?", "filter-1?", "filter-2?", "filter-3?", "noise?", "cutout?", "cutout-x", "cutout-y",
 )  # fmt: skip
 NORMAL = (
     "scale", "stretch", "shift-x", "shift-y", "brightness", "contrast", "saturation", "filter-0",

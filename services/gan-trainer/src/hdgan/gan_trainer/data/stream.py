@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as StillWorking
 from functools import lru_cache
 from pathlib import Path
@@ -48,7 +48,7 @@ class TileStream:
         block_bytes: see `order.BLOCK_BYTES`.
 
     Raises:
-        RequestError: the cache is too small for the shards of two blocks.
+        RequestError: the cache is too small for the shards of three blocks.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TileStream:
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._split, self._tile_size, self._check_stop = split, tile_size, check_stop
-        self._batch = batch
+        self._batch, self._folder, self._owner = batch, folder, owner
         units, names = (split.index.column(c).to_pylist() for c in ("unit_key", "shard"))
         self._tile_names = split.index.column("tile").to_pylist()
         self._digests = split.index.column("digest").to_pylist()
@@ -112,6 +112,13 @@ class TileStream:
             images[place] = self._result(future)
         return images, self.rows(first + samples)
 
+    def ready(self, first: int, samples: NDArray[np.int64], seconds: float) -> bool:
+        """Whether `read` would not have to wait; waits for that for at most `seconds`."""
+        self._want(first)
+        self.prefetch(first, samples)
+        futures = [self._ahead[position] for position in (first + samples).tolist()]
+        return not wait(futures, seconds).not_done
+
     def prefetch(self, first: int, samples: NDArray[np.int64]) -> None:
         """Decode the tiles at positions `first + samples` in the background."""
         positions = first + samples
@@ -123,9 +130,21 @@ class TileStream:
         """`count` training tiles chosen by `seed`, with repetition when there are too few."""
         total = len(self._split.train)
         chosen = np.random.default_rng(seed).choice(total, count, replace=total < count)
-        self._cache.want(list(dict.fromkeys(self._shard_of_tile[chosen].tolist())))
-        futures = [self._workers.submit(self._decode, int(row)) for row in chosen]
-        return np.stack([self._result(future) for future in futures])
+        images = np.empty((count, self._tile_size, self._tile_size, 3), dtype=np.uint8)
+        # Shard by shard: all of them together may be more than the cache holds.
+        for shard in np.unique(self._shard_of_tile[chosen]).tolist():
+            self._cache.want([shard])
+            places = np.flatnonzero(self._shard_of_tile[chosen] == shard)
+            futures = [self._workers.submit(self._decode, int(chosen[p])) for p in places]
+            for place, future in zip(places, futures, strict=True):
+                images[place] = self._result(future)
+        return images
+
+    def discard(self) -> None:
+        """Delete the shards on scratch: the training is over."""
+        self.close()
+        if self._owner:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
         """Stop all threads. Shards stay on scratch for the next start."""
@@ -148,10 +167,11 @@ class TileStream:
     def _want(self, first: int) -> None:
         """The shards of the blocks from `first` on, and of the block after those, come next.
 
-        A batch that has just been taken counts, too: another process may still be reading it.
+        Earlier batches are done with: all processes see to it that each has its tiles (`ready`)
+        before one of them goes on.
         """
         size = len(self._split.train)
-        position, last = max(0, first - self._batch), first + 2 * self._batch
+        position, last = first, first + 2 * self._batch
         shards: list[int] = []
         while True:
             epoch: Epoch = self._epoch(position // size)
@@ -194,7 +214,8 @@ def _budget(
 ) -> int:
     """Bytes that shards may take on disk; RequestError if that is too little to train."""
     largest = max(block_bytes, int(sizes.max()))
-    needed = min(int(sizes.sum()), 2 * largest)
+    # A batch may begin in one block, take in an epoch's last and small one, and end in the next.
+    needed = min(int(sizes.sum()), 3 * largest)
     here = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
     free = shutil.disk_usage(folder).free + here
     budget = int(free * FREE_SHARE) if cache_bytes is None else min(cache_bytes, free)

@@ -82,7 +82,9 @@ def full(views: dict[str, Compared], thumbnails: Compared) -> dict[str, Any]:
         document["fid"] = fid(whole.held_out, whole.fake)
     else:
         document["fidReason"] = f"FID needs {MIN_IMAGES} images of each kind to mean anything"
-    precision, recall = precision_recall(whole.held_out, whole.fake)
+    # As many of each: the radius of a neighbourhood depends on how many there are.
+    equal = min(len(whole.held_out), len(whole.fake))
+    precision, recall = precision_recall(whole.held_out[:equal], whole.fake[:equal])
     found = memorisation(thumbnails.fake, thumbnails.training, thumbnails.held_out)
     return document | {
         "precision": precision,

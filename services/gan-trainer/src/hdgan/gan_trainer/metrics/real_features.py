@@ -112,7 +112,7 @@ def _compute(
                 [view(p[None], which, extractor.side, seed, number) for number, p in part]
             )
             images = orientations(shown) if turned else shown
-            found = extractor(images).reshape(copies, len(part), -1)
+            found = extractor(images).reshape(copies, len(part), extractor.dim)
             features[:, [number for number, _ in part]] = found
             check()
         waiting.clear()
@@ -123,4 +123,4 @@ def _compute(
             flush()
         check()
     flush()
-    return features.reshape(copies * len(rows), -1)
+    return features.reshape(copies * len(rows), extractor.dim)

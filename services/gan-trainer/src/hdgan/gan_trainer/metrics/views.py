@@ -26,13 +26,14 @@ def view(
     """The images as `which` shows them.
 
     Args:
-        crop: side of a crop in pixels.
+        crop: side of a crop in pixels; at most that of the images.
         seed, first: the crop's place is a pure function of the seed and the image's number, which
             is `first` for the first one.
     """
     if which == "whole":
         return images_BHW3
     height, width = images_BHW3.shape[1:3]
+    crop = min(crop, height, width)
     cropped = np.empty((len(images_BHW3), crop, crop, 3), dtype=np.uint8)
     for number, image in enumerate(images_BHW3):
         key = np.array([seed, first + number], dtype=np.uint64)

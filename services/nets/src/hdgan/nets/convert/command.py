@@ -32,10 +32,14 @@ def stylegan2_pkl(source: SourceArgument, out: OutArgument) -> None:
     from hdgan.nets.convert.run_converter import convert_stylegan2_pickle
 
     arch = convert_stylegan2_pickle(source, out)
+    clamp = arch["conv_clamp"]
     typer.echo(
-        f"{out}: {arch['resolution']} px, w of {arch['latent_dim']}, channelBase "
-        f"{arch['channel_base']}, channelMax {arch['channel_max']}, mappingLayers "
-        f"{arch['mapping_layers']}"
+        f"{out}: to start from it, a run file says\n"
+        f"  tiler: tileSize: {arch['resolution']}\n"
+        f"  ganTrainer: initFrom: {out}, latentDim: {arch['latent_dim']}, mappingLayers: "
+        f"{arch['mapping_layers']}, mappingLrMultiplier: {arch['mapping_lr_multiplier']}, "
+        f"channelBase: {arch['channel_base']}, channelMax: {arch['channel_max']}, convClamp: "
+        f"{'null' if clamp is None else clamp}, minibatchStdGroup: {arch['minibatch_std_group']}"
     )
 
 
