@@ -12,11 +12,17 @@ from collections.abc import Callable, Mapping
 from ada_resampling import ada_resampling
 from dense_labelling import dense_labelling
 from feature_rows import feature_rows
+from generator_forward import generator_forward
+from tile4096_memory import tile4096_memory
+from training_step import training_step
 
 BENCHMARKS: Mapping[str, Callable[[], dict[str, object]]] = {
     "ada-resampling": ada_resampling,
     "dense-labelling": dense_labelling,
     "feature-rows": feature_rows,
+    "generator-forward": generator_forward,
+    "tile4096-memory": tile4096_memory,
+    "training-step": training_step,
 }
 
 

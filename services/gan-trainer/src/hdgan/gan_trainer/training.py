@@ -406,7 +406,7 @@ class Training:
         sizes = [height * width for height, width in shapes]
         drawn = draws.normal_on_device("noise", sum(sizes)).to(self.dtype)
         return [
-            part.unflatten(1, (1, height, width))
+            part.reshape(-1, 1, height, width)
             for part, (height, width) in zip(torch.split(drawn, sizes, dim=1), shapes, strict=True)
         ]
 
