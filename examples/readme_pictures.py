@@ -1,6 +1,8 @@
 """Makes the README's pictures from two runs: a finished one, and the training of skin-64.
 
-python examples/readme_pictures.py demo/run.yaml examples/skin-64/run.yaml docs/images
+python examples/readme_pictures.py demo/run.yaml examples/skin-64/run.yaml docs/images [STORE]
+
+STORE is that of skin-64, if it was trained with --store.
 """
 
 from __future__ import annotations
@@ -82,8 +84,9 @@ def _enlarged(pixels: Rgb) -> Image.Image:
 
 def main(arguments: Sequence[str]) -> None:
     """Write all pictures."""
-    run_file, training_file, folder = map(Path, arguments)
-    run, training = open_run(run_file, None), open_run(training_file, None)
+    run_file, training_file, folder = map(Path, arguments[:3])
+    store = arguments[3] if len(arguments) > 3 else None
+    run, training = open_run(run_file, None), open_run(training_file, store)
     folder.mkdir(parents=True, exist_ok=True)
     tile = run.run.spec.tiler.tile_size
     reals_and_fakes(run.artifacts["gan-trainer"], tile).save(folder / "reals-and-fakes.png")
