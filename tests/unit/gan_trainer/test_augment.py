@@ -15,7 +15,7 @@ from hdgan.gan_trainer import augment as aug
 from hdgan.gan_trainer.augment import resampling
 from hdgan.gan_trainer.augment.colour import colour_matrix, recolour
 from hdgan.gan_trainer.augment.corruption import cut_out
-from hdgan.gan_trainer.augment.exact import move_exactly
+from hdgan.gan_trainer.augment.exact import exact_moves, move_exactly
 from hdgan.gan_trainer.augment.geometry import inverse_geometry
 from hdgan.gan_trainer.augment.image_filter import band_filters, band_gains, filter_bands
 from hdgan.gan_trainer.augment.parameters import UNIFORM, Parameters
@@ -293,6 +293,12 @@ def test_every_operation_has_the_probability_p() -> None:
     given = Parameters(draws(3000), 0.3)
     for name in [column[:-1] for column in UNIFORM if column.endswith("?")]:
         assert float(given.active(name).double().mean()) == pytest.approx(0.3, abs=0.035), name
+    # Two axes, but one decision: the chance of any translation is p, and then both axes move.
+    whole = torch.stack(exact_moves(aug.AugmentSet(translate=True), given, 4096)[2:]) != 0
+    part = inverse_geometry(aug.AugmentSet(shift=True), given)[:, :2, 2].T != 0
+    for moved in (whole, part):
+        assert float(moved.any(dim=0).double().mean()) == pytest.approx(0.3, abs=0.035)
+        assert float((moved[0] ^ moved[1]).double().mean()) < 0.01
     # Two rotations, but the chance of any is p.
     turned = inverse_geometry(aug.AugmentSet(rotate=True), given) != torch.eye(3)
     share = turned.flatten(1).any(dim=1).double().mean()

@@ -19,7 +19,7 @@ from hdgan.gan_trainer.training import MAX_SKIPPED_IN_A_ROW, Training, _adam
 from hdgan.gan_trainer.training_log import TrainingLog
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
-from support.gan_training import SIDE, config, labelled, run, tensors
+from support.gan_training import SIDE, config, labelled, run, tensors, tiles
 
 
 def saved_and_restored(training: Training, folder: Path, into: Training) -> None:
@@ -117,6 +117,104 @@ def test_discriminator_learns_to_tell_reals_from_a_frozen_start() -> None:
     assert abs(float(image.mean()) - (200 / 127.5 - 1)) < 0.25
 
 
+def recorded(training: Training, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """The gradient of each phase of the next step; no weight changes."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(what: str, optimizer: object, gradients: FlatGradients) -> bool:
+        found[what] = gradients.flat.clone()
+        return False
+
+    monkeypatch.setattr(training, "_apply", keep)
+    run(training, 1)
+    return found
+
+
+def flat(loss: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
+    """Gradient of `loss`, in the order of FlatGradients."""
+    parameters = list(module.parameters())
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    parts = []
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        part = torch.zeros_like(parameter) if gradient is None else gradient
+        # Channels-last parameters lie in memory in that order.
+        parts.append(part.permute(0, 2, 3, 1).reshape(-1) if part.dim() == 4 else part.reshape(-1))
+    return torch.cat(parts)
+
+
+def test_every_loss_enters_with_its_weight_over_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gradients of one step, in pieces, against losses written out for the batch at once."""
+    settings = config(
+        batch=8,
+        per_device_batch=4,
+        augment="noaug",
+        mirror=False,
+        style_mixing=0.0,
+        r1_gamma=3.0,
+        path_length_weight=5.0,
+    )
+    training = Training(settings, SIDE, dtype=torch.float64)
+    with torch.no_grad():
+        for name, parameter in training.generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.3)
+        training.path_mean.fill_(0.7)
+    found = recorded(training, monkeypatch)
+    training.steps = 0  # the same draws again
+    generator, discriminator = training.generator, training.discriminator
+
+    def fakes(purpose: str, samples: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        draws = training._draws(samples, purpose)
+        ws = generator.mapping(draws.normal("z", 2, 8)[:, 0].double())
+        return ws, generator.synthesis(ws, training._draw_noise(draws))
+
+    def softplus(x: torch.Tensor) -> torch.Tensor:
+        return torch.log(1 + torch.exp(x))
+
+    # Whole groups: sample i is compared with i + 2, i + 4 and i + 6.
+    everything = list(range(8))
+    _, images = fakes("g", everything)
+    expected = flat(softplus(-discriminator(images)).mean(), generator)
+    torch.testing.assert_close(found["generator"], expected, rtol=1e-9, atol=1e-12)
+
+    reals = torch.from_numpy(tiles()[:8]).permute(0, 3, 1, 2).double() / 127.5 - 1
+    with torch.no_grad():
+        _, images = fakes("d", everything)
+    loss = softplus(discriminator(images)).mean() + softplus(-discriminator(reals)).mean()
+    expected = flat(loss, discriminator)
+    torch.testing.assert_close(found["discriminator"], expected, rtol=1e-9, atol=1e-12)
+
+    reals.requires_grad_(True)
+    (slope,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)
+    # gamma / 2 E|grad|^2 (Mescheder et al. 2018, equation 9), once in r1Interval steps.
+    penalty = 3.0 / 2 * slope.square().sum(dim=(1, 2, 3)).mean() * settings.r1_interval
+    expected = flat(penalty, discriminator)
+    torch.testing.assert_close(found["R1"], expected, rtol=1e-9, atol=1e-12)
+
+    ws, images = fakes("pl", everything[:4])  # half of the batch
+    draws = training._draws(everything[:4], "pl")
+    y = draws.normal_on_device("y", 3, SIDE, SIDE).double() / SIDE
+    (slope,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+    lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
+    penalty = 5.0 * (lengths - 0.7).square().mean() * settings.path_length_interval
+    expected = flat(penalty, generator)
+    torch.testing.assert_close(found["path length"], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("part", ["r1_penalty", "path_lengths"])
+def test_a_penalty_that_stays_nan_ends_the_training(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(config(r1_interval=3, path_length_interval=2), SIDE)
+    plain = getattr(losses, part)
+    monkeypatch.setattr(losses, part, lambda *args: plain(*args) * float("nan"))
+    with pytest.raises(DataError, match="10 updates in a row"):
+        run(training, 31)
+    assert training.skipped == MAX_SKIPPED_IN_A_ROW
+
+
 def test_a_step_with_nan_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(config(), SIDE)
     run(training, 1)
@@ -167,11 +265,34 @@ def test_conditional_networks_average_w_for_each_label() -> None:
     assert not torch.allclose(w_avg[0], w_avg[1])
 
 
-def test_weights_of_another_architecture_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"channel_max": 4}, r"channels per resolution .* is \{4: 4, .* there"),
+        ({"mapping_lr_multiplier": 1.0}, "mappingLrMultiplier is 1.0 there, 0.01 here"),
+        ({"conv_clamp": 256.0}, "convClamp is 256.0 there, None here"),
+    ],
+)
+def test_networks_of_another_architecture_are_refused_by_what_differs(
+    changes: dict[str, object], says: str
+) -> None:
     training = Training(config(), SIDE)
-    other = Training(config(channel_max=4), SIDE)
-    with pytest.raises(RequestError, match=r"initFrom.*another architecture"):
+    other = Training(config(**changes), SIDE)
+    with pytest.raises(RequestError, match=rf"initFrom.*another architecture.*{says}"):
         training.initialise_from(other.generator, other.discriminator)
+
+
+def test_labels_mean_the_same_after_transfer_unless_nobody_named_them() -> None:
+    mine = Training(config(), SIDE, **labelled(2))
+    pool = np.zeros(4, dtype=np.int64)
+    other = Training(config(), SIDE, labels=("IHC", "Masson"), label_pool=pool)
+    with pytest.raises(RequestError, match="conditional is"):
+        mine.initialise_from(other.generator, other.discriminator)
+    converted = Training(config(), SIDE, labels=("label 0", "label 1"), label_pool=pool)
+    mine.initialise_from(converted.generator, converted.discriminator)
+    # A width that the maximum hides is no difference.
+    wider = Training(config(channel_base=128), SIDE)
+    Training(config(channel_base=256), SIDE).initialise_from(wider.generator, wider.discriminator)
 
 
 def test_fine_tuning_keeps_the_average_near_the_weights_it_started_from() -> None:

@@ -32,6 +32,7 @@ from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import channels_last
+from hdgan.nets.precision import full_float32
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
@@ -115,6 +116,7 @@ class Training:
         label_pool: NDArray[np.int64] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        full_float32()
         self.config = config
         self.processes = processes or Processes(device=device)
         self.device = self.processes.device

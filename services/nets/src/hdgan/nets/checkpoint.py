@@ -13,6 +13,7 @@ from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import channels_last
+from hdgan.nets.precision import full_float32
 
 ARCHITECTURE = "architecture.json"
 GENERATOR = "generator.safetensors"
@@ -49,11 +50,13 @@ def load_weights(module: nn.Module, data: bytes, what: str) -> None:
 
 
 def load_generator(read: Read, device: torch.device | str = "cpu") -> Generator:
-    """The EMA generator for inference: float32, eval, channels-last, without gradients.
+    """The EMA generator for inference: full float32 (see `precision`), eval, channels-last, without
+    gradients.
 
     Args:
         read: returns a file's bytes by name, for example `Artifact.read`.
     """
+    full_float32()
     generator = Generator(Architecture.from_json(read(ARCHITECTURE)))
     load_weights(generator, read(GENERATOR), GENERATOR)
     generator.eval().requires_grad_(False)
