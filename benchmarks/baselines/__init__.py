@@ -1,0 +1,1 @@
+"""Plain implementations of what this project does in another way, for the benchmarks to compare."""

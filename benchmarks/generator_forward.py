@@ -1,0 +1,52 @@
+"""Generating images: ours, and the generator as its paper writes it down (`baselines/`).
+
+And the memory that one picture of 4096 x 4096 px takes with StyleGAN2's widths, in a process of its
+own, with random weights: what a picture costs does not depend on them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from hdgan.nets.architecture import Architecture
+from hdgan.nets.generator import Generator
+from hdgan.nets.layers import channels_last
+from measuring import Memory, in_fresh_process, median_seconds, peak_memory
+from networks_compared import SIDES, Size, config_of, largest_differences, networks
+
+REPEATS = 7
+LARGE = Architecture(4096, latent_dim=512, mapping_layers=8, channel_base=32_768, channel_max=512)
+LARGE_SECONDS = 240.0
+
+
+def generator_forward() -> dict[str, object]:
+    """Images per second of both, their ratio, and the memory of one large picture."""
+    large = in_fresh_process(_large_picture, seconds=LARGE_SECONDS)
+    return {
+        "threads": torch.get_num_threads(),
+        **{size: _compared(size) for size in SIDES},
+        "picture4096": None if large is None else large.to_json(),
+    }
+
+
+@torch.no_grad()
+def _compared(size: Size) -> dict[str, object]:
+    differences = largest_differences(size)
+    ours, _, plain, _ = networks(size)
+    batch = config_of(size).batch
+    z = torch.randn(batch, ours.arch.latent_dim)
+    seconds = median_seconds({"ours": lambda: ours(z), "plain": lambda: plain(z)}, REPEATS)
+    return {
+        "side": SIDES[size],
+        "batch": batch,
+        "largestDifference": differences["images"],
+        "imagesPerSecond": {name: round(batch / one, 1) for name, one in seconds.items()},
+        "ratioToPlain": round(seconds["plain"] / seconds["ours"], 2),
+    }
+
+
+@torch.no_grad()
+def _large_picture() -> Memory:
+    generator = channels_last(Generator(LARGE)).eval().requires_grad_(False)
+    z = torch.randn(1, LARGE.latent_dim)
+    return peak_memory(lambda: generator(z))
