@@ -7,6 +7,7 @@ moments are there from the start), and the numbers a step reports.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -63,6 +64,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def peak_tensor_bytes(make: Callable[[], Training], tiles_BHW3: NDArray[np.uint8]) -> int:
     """Most bytes of tensors alive at once in a training's first step on these tiles."""
     with ExitStack() as stack:
+        # Copying a fake module asks for its memory's address, which torch warns of.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         live = LiveBytes()
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(live)
