@@ -16,8 +16,9 @@ INSTALLED := $(VENV)/.installed
 PIP := TMPDIR="$(CURDIR)/$(VENV)/tmp" $(PY) -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -qq --no-compile -c constraints.txt
 
-# Caches of the interpreter and of matplotlib stay inside .venv, so that no target writes elsewhere.
+# Caches of the interpreter, of compiled loops and of matplotlib stay inside .venv, so that no target writes elsewhere.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help install demo test lint format bench clean distclean

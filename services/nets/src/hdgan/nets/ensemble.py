@@ -259,7 +259,7 @@ def member_generator(seed: int, member: int) -> torch.Generator:
     return torch.Generator().manual_seed(state >> 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FoldedEnsemble:
     """The ensemble as it serves: plain Linear and ReLU on raw features.
 

@@ -16,18 +16,13 @@ import numpy.typing as npt
 import torch
 
 from hdgan.core.errors import InternalError
+from hdgan.nets.cpu_labelling import cpu_logits_bands, fits_cpu
 from hdgan.nets.ensemble import FoldedEnsemble, PixelEnsemble, fold
 from hdgan.nets.generator import Generator, Noise
-from hdgan.nets.pyramid import (
-    DTYPES,
-    FeaturePlan,
-    NativeMap,
-    axis_taps,
-    render,
-    stored_to_tensor,
-)
+from hdgan.nets.pyramid import DTYPES, NativeMap, axis_taps, band_of, native_rows, render
 
-BAND_BYTES = 64 * 2**20  # hidden pre-activations of one band of rows
+BAND_BYTES = 64 * 2**20  # what is worked on at once: hidden values or logits of a band of rows
+GPU_BANDS = 16  # a GPU's bands are that much larger
 
 
 @dataclass(frozen=True)
@@ -70,19 +65,36 @@ def entropy(probabilities: torch.Tensor, dim: int) -> torch.Tensor:
     return terms.sum(dim=dim)
 
 
-def disagreement(probabilities_MNK: torch.Tensor) -> torch.Tensor:
-    """Normalised Jensen-Shannon divergence between members, float32 [N] in [0, 1].
+@dataclass(frozen=True)
+class Beliefs:
+    """What an ensemble thinks of N pixels.
 
-    H(mean p) - mean H(p) over min(ln members, ln classes), of *probabilities* [M, N, K]: 0 where
-    all members agree, 1 where they are certain of as different classes as can be. One member: 0.
+    `mean` float32 [K, N]: probabilities, mean over members. `uncertainty` [N]: normalised
+    Jensen-Shannon divergence between the members' *probabilities*, H(mean p) - mean H(p) over
+    min(ln members, ln classes): 0 where all agree, 1 where they are certain of as different
+    classes as can be, 0 for one member. `entropy` [N]: of the mean, over ln classes.
     """
-    members, _, classes = probabilities_MNK.shape
+
+    mean: torch.Tensor
+    uncertainty: torch.Tensor
+    entropy: torch.Tensor
+
+
+def beliefs(logits_MKN: torch.Tensor) -> Beliefs:
+    """Probabilities and uncertainty from the members' logits, float32 [M, K, N]."""
+    members, classes, _ = logits_MKN.shape
+    log_p_MKN = logits_MKN.log_softmax(dim=1)
+    p_MKN = log_p_MKN.exp()
+    mean_KN = p_MKN.mean(dim=0)
+    total_N = entropy(mean_KN, dim=0)
     bound = min(math.log(members), math.log(classes))
     if bound == 0.0:
-        return torch.zeros_like(probabilities_MNK[0, :, 0])
-    mean_NK = probabilities_MNK.mean(dim=0)
-    divergence = entropy(mean_NK, dim=1) - entropy(probabilities_MNK, dim=2).mean(dim=0)
-    return (divergence / bound).clamp_(0.0, 1.0)
+        unsure_N = torch.zeros_like(total_N)
+    else:
+        # The softmax knows ln p anyway; taking it again costs more than all the rest.
+        within_N = p_MKN.mul_(log_p_MKN).sum(dim=(0, 1)).div_(-members)
+        unsure_N = ((total_N - within_N) / bound).clamp_(0.0, 1.0)
+    return Beliefs(mean_KN, unsure_N, (total_N / math.log(classes)).clamp_(0.0, 1.0))
 
 
 def band_rows(resolution: int, width: int, budget: int = BAND_BYTES) -> int:
@@ -103,28 +115,70 @@ def label_dense(
     Maps are used as given: round them to the shard dtype first, so that training and serving see
     the same numbers (`render` and the shards do).
     """
+    side, classes = folded.spec.plan.resolution, len(folded.spec.classes)
+    mask = np.empty((side, side), dtype=np.uint8)
+    unsure = np.empty((side, side), dtype=np.float32)
+    spread = np.empty((side, side), dtype=np.float32)
+    mean = np.empty((classes, side, side), dtype=np.float32) if probabilities else None
+    for first, band in iter_dense(folded, maps, probabilities=probabilities, budget=budget):
+        here = slice(first, first + len(band.mask))
+        mask[here], unsure[here], spread[here] = band.mask, band.uncertainty, band.entropy
+        if mean is not None and band.probabilities is not None:
+            mean[:, here] = band.probabilities
+    return DensePrediction(mask, unsure, spread, mean)
+
+
+def iter_dense(
+    folded: FoldedEnsemble,
+    maps: Sequence[NativeMap],
+    *,
+    probabilities: bool = False,
+    budget: int = BAND_BYTES,
+) -> Iterator[tuple[int, DensePrediction]]:
+    """`label_dense` in bands of rows: the first row of each, and its prediction.
+
+    `budget`: bytes for what is worked on at once, roughly; it does not change the result.
+    """
     plan = folded.spec.plan
     shapes = [tuple(one.shape) for one in maps]
     planned = [(one.resolution, one.resolution, one.channels) for one in plan.maps]
     if shapes != planned:
         raise InternalError(f"maps have shapes {shapes}, the ensemble's plan is {planned}")
-    side, classes = plan.resolution, len(folded.spec.classes)
-    mask = np.empty((side, side), dtype=np.uint8)
-    unsure = np.empty((side, side), dtype=np.float32)
-    spread = np.empty((side, side), dtype=np.float32)
-    mean = np.empty((classes, side, side), dtype=np.float32) if probabilities else None
+    for first, logits_MKRW in logits_bands(folded, maps, budget):
+        rows, side = logits_MKRW.shape[2:]
+        with torch.no_grad():
+            found = beliefs(logits_MKRW.flatten(2))
+            mask_N = found.mean.argmax(dim=0).to(torch.uint8)
+        yield (
+            first,
+            DensePrediction(
+                mask_N.reshape(rows, side).cpu().numpy(),
+                found.uncertainty.reshape(rows, side).cpu().numpy(),
+                found.entropy.reshape(rows, side).cpu().numpy(),
+                found.mean.reshape(-1, rows, side).cpu().numpy() if probabilities else None,
+            ),
+        )
+
+
+def logits_bands(
+    folded: FoldedEnsemble, maps: Sequence[NativeMap], budget: int = BAND_BYTES
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Bands of the members' logits: first row, float32 [M, K, rows, W]. Valid until the next."""
+    if folded.first_bias.device.type == "cpu" and fits_cpu(folded.spec.plan):
+        return cpu_logits_bands(folded, maps, budget)
+    return torch_logits_bands(folded, maps, budget)
+
+
+@torch.no_grad()
+def torch_logits_bands(
+    folded: FoldedEnsemble, maps: Sequence[NativeMap], budget: int
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """`logits_bands` in torch, on any device: what the compiled loops are compared with."""
+    side = folded.spec.plan.resolution
     for first, pre_RWF in _hidden_bands(folded, maps, budget):
         rows = pre_RWF.shape[0]
-        here = slice(first, first + rows)
-        p_MNK = folded.finish(pre_RWF.reshape(rows * side, -1)).softmax(dim=2)
-        mean_NK = p_MNK.mean(dim=0)
-        mask[here] = mean_NK.argmax(dim=1).to(torch.uint8).reshape(rows, side).cpu().numpy()
-        unsure[here] = disagreement(p_MNK).reshape(rows, side).cpu().numpy()
-        spread_N = (entropy(mean_NK, dim=1) / math.log(classes)).clamp_(0.0, 1.0)
-        spread[here] = spread_N.reshape(rows, side).cpu().numpy()
-        if mean is not None:
-            mean[:, here] = mean_NK.T.reshape(classes, rows, side).cpu().numpy()
-    return DensePrediction(mask, unsure, spread, mean)
+        logits_MNK = folded.finish(pre_RWF.reshape(rows * side, -1))
+        yield first, logits_MNK.permute(0, 2, 1).reshape(*logits_MNK.shape[::2], rows, side)
 
 
 def _hidden_bands(
@@ -133,21 +187,22 @@ def _hidden_bands(
     """Bands of the first layer's pre-activations: (first output row, float32 [rows, W, M * H])."""
     plan = folded.spec.plan
     device = folded.first_bias.device
+    if device.type == "cuda":
+        budget *= GPU_BANDS  # otherwise starting its programs takes longer than running them
     side, width = plan.resolution, int(folded.first_bias.shape[0])
     step = band_rows(side, width, budget)
     columns = torch.arange(side, device=device)
-    levels = _levels(plan)
+    levels = plan.levels()
     for first in range(0, side, step):
         rows = torch.arange(first, min(first + step, side), device=device)
         total: torch.Tensor | None = None
         for resolution, members in levels:
             # Maps of one resolution are summed before they are upsampled, once.
             top, bottom, down = axis_taps(resolution, side, rows)
-            # At the picture's own resolution the second tap has no weight: only its own rows.
-            start, stop = int(top[0]), int((top if resolution == side else bottom)[-1]) + 1
+            start, stop = native_rows(resolution, side, first, len(rows))
             native: torch.Tensor | None = None
             for index in members:
-                band = _band(maps[index], start, stop, device)
+                band = band_of(maps[index], start, stop).to(device, torch.float32)
                 flat = band.reshape(-1, band.shape[-1])
                 weight = folded.first[index]
                 native = flat @ weight if native is None else native.addmm_(flat, weight)
@@ -160,21 +215,6 @@ def _hidden_bands(
             total = level if total is None else total.add_(level)
         assert total is not None
         yield first, total.add_(folded.first_bias)
-
-
-def _levels(plan: FeaturePlan) -> list[tuple[int, list[int]]]:
-    """The plan's map indices grouped by resolution, coarse to fine."""
-    grouped: dict[int, list[int]] = {}
-    for index, one in enumerate(plan.maps):
-        grouped.setdefault(one.resolution, []).append(index)
-    return sorted(grouped.items())
-
-
-def _band(native: NativeMap, start: int, stop: int, device: torch.device) -> torch.Tensor:
-    """Rows start..stop of a native map as float32 on `device`."""
-    if isinstance(native, torch.Tensor):
-        return native[start:stop].to(device, torch.float32)
-    return stored_to_tensor(np.array(native[start:stop])).to(device, torch.float32)
 
 
 class Labeller:

@@ -59,6 +59,13 @@ class FeaturePlan:
             slice(end - one.channels, end) for end, one in zip(ends, self.maps, strict=True)
         )
 
+    def levels(self) -> list[tuple[int, list[int]]]:
+        """Resolutions, coarse to fine, and the indices of the maps that have each."""
+        grouped: dict[int, list[int]] = {}
+        for index, one in enumerate(self.maps):
+            grouped.setdefault(one.resolution, []).append(index)
+        return sorted(grouped.items())
+
     def bytes_per_image(self, dtype: str) -> int:
         """Bytes that one picture's native maps take in `dtype`."""
         item = DTYPES[dtype].itemsize
@@ -126,6 +133,22 @@ def axis_taps(
     low = source.floor().to(torch.int64).clamp_(max=native - 1)
     high = (low + 1).clamp_(max=native - 1)
     return low, high, (source - low).to(torch.float32)
+
+
+def native_rows(native: int, output: int, first: int, count: int) -> tuple[int, int]:
+    """The native rows, from and to (exclusive), that `count` output rows from `first` on touch."""
+    ends = torch.tensor([first, first + count - 1])
+    low, high, _ = axis_taps(native, output, ends)
+    # At the picture's own resolution the second tap has no weight: only its own rows.
+    return int(low[0]), int((low if native == output else high)[1]) + 1
+
+
+def band_of(native: NativeMap, start: int, stop: int) -> torch.Tensor:
+    """Rows start..stop of a native map, [rows, w, C] in its own dtype."""
+    if isinstance(native, torch.Tensor):
+        return native[start:stop]
+    # A copy, because a tensor over read-only memory would warn.
+    return stored_to_tensor(np.array(native[start:stop]))
 
 
 def gather_pixels(native: NativeMap, index: torch.Tensor) -> torch.Tensor:
