@@ -417,6 +417,10 @@ NEUTRAL_VALUES = {
     "SynthesizerConfig.shard_size": 100,
     "SynthesizerConfig.drop_most_uncertain": 0.1,
     "SynthesizerConfig.calibration": 200,
+    "SynthesizerConfig.quotas": [],
+    "SynthesizerConfig.ignore_above": None,
+    "SynthesizerConfig.smoothing": "none",
+    "SynthesizerConfig.smoothing_radius": None,
 }
 
 

@@ -727,6 +727,20 @@ class ClassifierConfig(Section):
         )
 
 
+class QuotaConfig(Section):
+    """A demand on the dataset's mix: `share` of its images show enough of a class."""
+
+    class_name: str = Field(alias="class", min_length=1, max_length=64)
+    """Name of one of `annotations.classes`. Required."""
+
+    min_fraction: float = Field(gt=0, le=1)
+    """Least share of an image's pixels that show the class, above 0 to 1, for the image to count.
+    Required."""
+
+    share: float = Field(gt=0, le=1)
+    """Least share of the dataset's images that must count, above 0 to 1. Required."""
+
+
 class SynthesizerConfig(Section):
     """The dataset that is generated in the end."""
 
@@ -751,7 +765,52 @@ class SynthesizerConfig(Section):
     the calibration draw. 0.1 as in DatasetGAN; 0 keeps all."""
 
     calibration: int = Field(200, ge=1, le=1_000_000)
-    """Images drawn first to fix the threshold. 200 places the 90th percentile within about 2 %."""
+    """Images drawn first to fix the threshold and what quotas accept. 200 places the 90th
+    percentile within about 2 %; a quota on images that are rarer than 1 in 20 needs more."""
+
+    quotas: list[QuotaConfig] = Field([], max_length=8)
+    """Demands for images rich in a class. Images that no quota asks for are dropped at random, as
+    few as possible; every pair says the probability with which its like were kept. Quotas hold in
+    expectation, as far as the calibration draw tells. Empty: the generator's own mix."""
+
+    ignore_above: float | None = Field(None, ge=0, lt=1)
+    """Pixels of a higher uncertainty, 0 to 1, become 255 (unlabelled) in the mask. Null: every
+    pixel has a class."""
+
+    smoothing: Literal["none", "majority"] = "none"
+    """What is done to the contours of masks. `majority`: a pixel takes the class that most pixels
+    within `smoothingRadius` have. It removes specks, and structures thinner than the radius, too.
+    Done before `ignoreAbove`."""
+
+    smoothing_radius: float | None = Field(None, gt=0, le=1000)
+    """Radius of smoothing in micrometres, 1 to 64 pixels of the generator's. Required with
+    `smoothing: majority`; null otherwise."""
+
+    @model_validator(mode="after")
+    def _smoothing_is_whole(self) -> Self:
+        if (self.smoothing == "none") != (self.smoothing_radius is None):
+            raise ValueError(
+                "smoothingRadius and smoothing: majority go together: give both, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quotas_agree(self) -> Self:
+        for number, one in enumerate(self.quotas):
+            for other in self.quotas[:number]:
+                if one.class_name == other.class_name:
+                    if one.min_fraction == other.min_fraction:
+                        raise ValueError(
+                            f"two quotas ask for {one.min_fraction:g} of {one.class_name}: keep"
+                            " the one with the larger share"
+                        )
+                elif one.min_fraction + other.min_fraction > 1 and one.share + other.share > 1:
+                    raise ValueError(
+                        f"quotas of {other.class_name} and {one.class_name} cannot both hold: no"
+                        f" image has room for both ({other.min_fraction:g} + {one.min_fraction:g}"
+                        f" of its pixels), and the shares sum to {one.share + other.share:g}"
+                    )
+        return self
 
 
 class GatesConfig(Section):
