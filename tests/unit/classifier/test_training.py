@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,13 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from hdgan.classifier.sampling import (
-    LabelledPixels,
-    RowPool,
-    even_shares,
-    labelled_pixels,
-    require_every_class,
-)
+from hdgan.classifier.labelled_pixels import labelled_pixels, require_every_class
+from hdgan.classifier.sampling import RowPool, SegmentPlan, even_shares
 from hdgan.classifier.training import Training, TrainingSettings
 from hdgan.core.errors import DataError, RequestError
 from hdgan.nets.ensemble import ClassLabel, EnsembleSpec, FoldedEnsemble, PixelEnsemble, fold
@@ -77,15 +73,18 @@ def training(
 ) -> Training:
     made = ensemble(members)
     pool = RowPool(made, IMAGES, PIXELS, seed=settings.seed, batch=settings.batch, budget=budget)
-    return Training(made, pool, settings, labelled=sum(PIXELS.counts), validate=validate)
+    return Training(made, pool, settings, epoch_pixels=sum(PIXELS.counts), validate=validate)
 
 
 def test_the_index_holds_every_labelled_pixel_once_and_no_other() -> None:
     seen = np.zeros((3, 256), dtype=int)
     for value in range(3):
-        for index, pixel in zip(PIXELS.image[value], PIXELS.pixel[value], strict=True):
-            assert IMAGES[index].labels.reshape(-1)[pixel] == value
-            seen[index, pixel] += 1
+        chunks = PIXELS.chunks(value, size=5)
+        for number in range(len(chunks.blocks)):
+            index, pixels = chunks.read(number)
+            assert 1 <= len(pixels) <= 5
+            assert (IMAGES[index].labels.reshape(-1)[pixels] == value).all()
+            seen[index, pixels] += 1
     for one, count in zip(IMAGES, seen, strict=True):
         assert np.array_equal(count, one.labels.reshape(-1) != 255)
 
@@ -127,6 +126,26 @@ def test_a_small_pool_still_reaches_every_pixel() -> None:
     pool = RowPool(ensemble(1), IMAGES, PIXELS, seed=1, batch=30, budget=4 * 6 * 60)
     seen = {tuple(row.tolist()) for step in range(600) for row in pool.draw(step).rows[0]}
     assert len(seen) == sum(PIXELS.counts)
+
+
+def test_a_pass_reads_every_chunk_once_and_passes_differ() -> None:
+    plan = SegmentPlan(seed=3, chunks=(12, 4), per_segment=3)
+    passes = [np.concatenate([plan.chosen(4 * p + n)[0] for n in range(4)]) for p in range(2)]
+    for one in passes:
+        assert sorted(one.tolist()) == list(range(12))
+    assert passes[0].tolist() != passes[1].tolist()
+    rare = np.concatenate([plan.chosen(n)[1] for n in range(4)])
+    assert np.bincount(rare).tolist() == [3, 3, 3, 3]
+
+
+def test_a_small_pool_gives_each_pixel_of_a_class_the_same_chance() -> None:
+    pool = RowPool(ensemble(1), IMAGES, PIXELS, seed=1, batch=30, budget=4 * 6 * 60)
+    seen = Counter(
+        tuple(row.tolist()) for step in range(3000) for row in pool.draw(step).rows[0][:10]
+    )
+    drawn = np.array(list(seen.values()))
+    assert len(drawn) == PIXELS.counts[0]
+    assert drawn.std() < 0.25 * drawn.mean()
 
 
 def test_a_members_rows_do_not_depend_on_the_other_members() -> None:
@@ -218,5 +237,4 @@ def test_divergence_says_what_to_change() -> None:
 
 def test_unlabelled_pixels_are_in_no_class() -> None:
     nothing = labelled_pixels([np.full((4, 4), 255, dtype=np.uint8)], 2)
-    assert isinstance(nothing, LabelledPixels)
     assert nothing.counts == (0, 0)

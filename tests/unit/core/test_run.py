@@ -405,6 +405,7 @@ NEUTRAL_VALUES = {
     "ClassifierConfig.batch": None,
     "ClassifierConfig.dropout": None,
     "ClassifierConfig.epochs": None,
+    "ClassifierConfig.epoch_pixels": None,
     "ClassifierConfig.label_smoothing": 0.0,
     "ClassifierConfig.feature_noise": 0.0,
     "ClassifierConfig.patience": 3,

@@ -11,7 +11,8 @@ import numpy as np
 import safetensors.torch
 
 from hdgan.classifier.evaluation import validation_dice
-from hdgan.classifier.sampling import RowPool, labelled_pixels
+from hdgan.classifier.labelled_pixels import labelled_pixels
+from hdgan.classifier.sampling import RowPool
 from hdgan.classifier.training import EpochRecord, Training, TrainingSettings
 from hdgan.core.errors import Stopped
 from hdgan.core.run import ClassConfig, ClassifierConfig
@@ -107,7 +108,9 @@ class Fitter:
                 save(before, model.name)
                 last_save = time.monotonic()
 
-        if not training.run(stop=lambda: ctx.stop_requested, on_step=on_step, on_epoch=on_epoch):
+        finished = training.run(stop=lambda: ctx.stop_requested, on_step=on_step, on_epoch=on_epoch)
+        training.pool.close()
+        if not finished:
             save(before, model.name)
             raise Stopped(
                 f"stopped while training {model.name} at step {training.state.step}, state saved"
@@ -170,7 +173,7 @@ class Fitter:
             ensemble,
             pool,
             settings,
-            labelled=sum(pixels.counts),
+            epoch_pixels=min(sum(pixels.counts), chosen.epoch_pixels or sum(pixels.counts)),
             validate=(lambda folded: validation_dice(folded.to(device), held_out))
             if held_out
             else None,

@@ -1,68 +1,39 @@
 """Training rows: which labelled pixels each member sees at each step.
 
-Labelled pixels are read into a pool that all members share: everything if it fits the memory
-budget, else a class-balanced part of it that is replaced as training goes on. Every draw is a
-function of (seed, member, step) or (seed, filling), never of what was drawn before, so a resumed
-run sees the same rows.
+Rows are read into a pool that all members share and draw their batches from. If all labelled pixels
+fit the memory budget, the pool holds them all. Else it is a shuffle buffer of segments: each
+segment holds random chunks of every class from all images; while training draws from the pool, the
+next segment is read in the background and takes the place of the oldest. Chunks come in an order
+drawn anew for each pass, so that every labelled pixel is read once in a pass.
+
+Every draw is a function of (seed, member, step), every segment of (seed, its number): a resumed run
+sees the same rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdgan.core.errors import RequestError
-from hdgan.core.masks import UNLABELLED
+from hdgan.classifier.labelled_pixels import CHUNK_PIXELS, LabelledPixels
+from hdgan.nets.cpu_rows import cpu_rows
 from hdgan.nets.ensemble import PixelEnsemble
-from hdgan.nets.pyramid import sample_rows
 from hdgan.nets.shards import ImageFeatures
 
 POOL_BYTES = 2**30
-ROWS_PER_READ = 16384
+SEGMENTS = 8
+"""Segments in the pool; one more is being read."""
+
 # First words of the seed sequences; 1 is taken by the initial weights.
-DRAW_STREAM, DROPOUT_STREAM, FILL_STREAM, NOISE_STREAM = 2, 3, 4, 5
+DRAW_STREAM, DROPOUT_STREAM, ORDER_STREAM, NOISE_STREAM = 2, 3, 4, 5
 
-
-@dataclass(frozen=True)
-class LabelledPixels:
-    """Where the labelled pixels of the training images are, per class.
-
-    `image` int32 [n] and `pixel` int64 [n] (flat index) for each class, in image order.
-    """
-
-    image: tuple[npt.NDArray[np.int32], ...]
-    pixel: tuple[npt.NDArray[np.int64], ...]
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Labelled pixels per class."""
-        return tuple(len(one) for one in self.pixel)
-
-
-def labelled_pixels(labels: Sequence[npt.NDArray[np.uint8]], classes: int) -> LabelledPixels:
-    """Index the labelled pixels of masks [H, W]; 255 is in no class."""
-    image, pixel = [], []
-    for value in range(classes):
-        found = [np.flatnonzero(np.asarray(one).reshape(-1) == value) for one in labels]
-        image.append(np.repeat(np.arange(len(labels), dtype=np.int32), [len(one) for one in found]))
-        pixel.append(
-            np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)
-        )
-    return LabelledPixels(tuple(image), tuple(pixel))
-
-
-def require_every_class(counts: Sequence[int], names: Sequence[str]) -> None:
-    """`RequestError` naming the classes that no training pixel has: they cannot be learned."""
-    missing = [name for name, count in zip(names, counts, strict=True) if count == 0]
-    if missing:
-        raise RequestError(
-            f"no training image has a pixel of class {', '.join(map(repr, missing))}: label some "
-            "in the images of split train, or remove the class from spec.annotations.classes"
-        )
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,6 +42,90 @@ class Batch:
 
     rows: torch.Tensor
     labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Standardised rows float32 [N, C], sorted by class, and how many each class has."""
+
+    rows: Floats
+    sizes: tuple[int, ...]
+
+
+class RowReader:
+    """Standardised rows of labelled pixels, from the maps of the training images."""
+
+    def __init__(
+        self, ensemble: PixelEnsemble, images: Sequence[ImageFeatures], pixels: LabelledPixels
+    ) -> None:
+        spec = ensemble.spec
+        self.channels = spec.plan.channels
+        self._images = images
+        self._side = spec.plan.resolution
+        self._mean = spec.mean.astype(np.float32)
+        self._factor = spec.inverse_std().astype(np.float32)
+        self._chunks = [pixels.chunks(value) for value in range(len(pixels.counts))]
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Chunks of each class."""
+        return tuple(len(one.blocks) for one in self._chunks)
+
+    def read(self, chosen: Sequence[Integers], *, threads: int) -> Segment:
+        """The chunks with these numbers, for each class."""
+        wanted = [
+            [chunks.read(int(number)) for number in numbers]
+            for chunks, numbers in zip(self._chunks, chosen, strict=True)
+        ]
+        sizes = tuple(sum(len(found) for _, found in of_class) for of_class in wanted)
+        rows = np.empty((sum(sizes), self.channels), dtype=np.float32)
+        found = [one for of_class in wanted for one in of_class]
+        ends = np.cumsum([len(pixels) for _, pixels in found])
+
+        def fill(index: int) -> None:
+            image, pixels = found[index]
+            cpu_rows(
+                self._images[image].maps,
+                pixels,
+                self._side,
+                mean=self._mean,
+                factor=self._factor,
+                out=rows[ends[index] - len(pixels) : ends[index]],
+                threads=1,
+            )
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(fill, range(len(found))):
+                pass
+        return Segment(rows, sizes)
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How many chunks of each class a segment has, and in which order they come.
+
+    `chunks`: of each class in all. A class with fewer chunks than the segments of a pool hold comes
+    several times in it.
+    """
+
+    seed: int
+    chunks: tuple[int, ...]
+    per_segment: int
+
+    def chosen(self, segment: int) -> list[Integers]:
+        """Numbers of a segment's chunks, for each class, in ascending order."""
+        result = []
+        for value, count in enumerate(self.chunks):
+            places = np.arange(segment * self.per_segment, (segment + 1) * self.per_segment)
+            orders = {one: self._order(value, one) for one in set((places // count).tolist())}
+            numbers = [orders[place // count][place % count] for place in places.tolist()]
+            result.append(np.sort(np.array(numbers, dtype=np.int64)))
+        return result
+
+    def _order(self, value: int, passing: int) -> Integers:
+        sequence = np.random.SeedSequence([ORDER_STREAM, self.seed, value, passing])
+        stream = np.random.Generator(np.random.Philox(sequence))
+        return stream.permutation(self.chunks[value]).astype(np.int64)
 
 
 class RowPool:
@@ -87,84 +142,85 @@ class RowPool:
         device: str = "cpu",
         budget: int = POOL_BYTES,
     ) -> None:
-        """Nothing is read before the first `draw`. `budget` bounds the rows in memory, in bytes."""
-        self._ensemble = ensemble
-        self._images = images
-        self._pixels = pixels
+        """Nothing is read before the first `draw`. `budget` bounds the rows in memory, in bytes.
+
+        Every class must have a pixel.
+        """
+        self._reader = RowReader(ensemble, images, pixels)
+        self._members = ensemble.spec.members
         self._seed = seed
         self._batch = batch
         self._device = device
-        self._side = ensemble.spec.plan.resolution
-        channels = ensemble.spec.plan.channels
-        total = sum(pixels.counts)
-        capacity = max(budget // (4 * channels), len(pixels.counts))
-        self._whole = total <= capacity
-        self._per_class = capacity // len(pixels.counts)
-        self._steps_per_filling = max(1, capacity // batch)
-        self._filling = -1
-        self._rows = torch.empty(0)
-        self._starts: list[int] = []
-        self._sizes: list[int] = []
+        classes = len(pixels.counts)
+        capacity = budget // (4 * self._reader.channels)
+        self._whole = sum(pixels.counts) <= capacity
+        chunk = min(CHUNK_PIXELS, max(pixels.counts, default=1))
+        per_segment = max(1, capacity // ((SEGMENTS + 1) * classes * chunk))
+        self._plan = SegmentPlan(seed, self._reader.chunks, per_segment)
+        # A member draws as many rows as are read meanwhile.
+        self._steps_per_segment = max(1, per_segment * classes * chunk // batch)
+        rows = sum(pixels.counts) if self._whole else per_segment * classes * chunk
+        self._shape = (1 if self._whole else SEGMENTS, rows, self._reader.channels)
+        self._rows = torch.empty(0)  # [segments, rows, C]: segment n is in place n % segments
+        self._sizes = np.zeros((self._shape[0], classes), dtype=np.int64)
+        self._held: list[int | None] = [None] * self._shape[0]
+        self._coming: dict[int, Future[Segment]] = {}
+        self._background = ThreadPoolExecutor(1, "rows")
+
+    def close(self) -> None:
+        """End the reading in the background."""
+        self._background.shutdown(cancel_futures=True)
 
     def draw(self, step: int) -> Batch:
         """The rows of `step`: for each member its own, every class equally often."""
-        self._fill(0 if self._whole else step // self._steps_per_filling)
-        members = self._ensemble.spec.members
-        shares = even_shares(self._batch, len(self._sizes), step)
-        indices = np.stack([self._member_rows(member, step, shares) for member in range(members)])
-        flat = torch.from_numpy(indices.reshape(-1)).to(self._device)
-        x = self._rows[flat].reshape(members, self._batch, -1)
+        self._hold(0 if self._whole else step // self._steps_per_segment)
+        shares = even_shares(self._batch, self._sizes.shape[1], step)
+        drawn = [self._drawn(member, step, shares) for member in range(self._members)]
+        flat = torch.from_numpy(np.concatenate(drawn)).to(self._device)
+        x_MBC = self._rows.flatten(0, 1)[flat].reshape(self._members, self._batch, -1)
         labels = torch.from_numpy(np.repeat(np.arange(len(shares)), shares))
-        return Batch(x, labels.to(self._device).expand(members, -1))
+        return Batch(x_MBC, labels.to(self._device).expand(self._members, -1))
 
-    def _member_rows(self, member: int, step: int, shares: Sequence[int]) -> npt.NDArray[np.int64]:
+    def _drawn(self, member: int, step: int, shares: Sequence[int]) -> Integers:
+        """Which rows of the pool a member gets, int64 [B], class after class."""
         sequence = np.random.SeedSequence([DRAW_STREAM, self._seed, member, step])
         stream = np.random.Generator(np.random.Philox(sequence))
-        parts = [
-            start + stream.integers(0, size, share)
-            for start, size, share in zip(self._starts, self._sizes, shares, strict=True)
-        ]
+        first_of_class = np.cumsum(self._sizes, axis=1) - self._sizes
+        parts = []
+        for value, share in enumerate(shares):
+            sizes = self._sizes[:, value]
+            ends = np.cumsum(sizes)
+            drawn = stream.integers(0, ends[-1], share)
+            place = np.searchsorted(ends, drawn, side="right")
+            within = drawn - (ends - sizes)[place] + first_of_class[place, value]
+            parts.append(place * self._shape[1] + within)
         return np.concatenate(parts)
 
-    def _fill(self, filling: int) -> None:
-        if filling == self._filling:
-            return
-        sequence = np.random.SeedSequence([FILL_STREAM, self._seed, filling])
-        stream = np.random.Generator(np.random.Philox(sequence))
-        chosen = [self._choose(size, stream) for size in self._pixels.counts]
-        self._sizes = [len(one) for one in chosen]
-        self._starts = [0, *np.cumsum(self._sizes)[:-1].tolist()]
-        self._rows = torch.empty(0)  # free the old rows before the new ones are read
-        rows = torch.empty(sum(self._sizes), self._ensemble.spec.plan.channels)
-        for value, (start, keep) in enumerate(zip(self._starts, chosen, strict=True)):
-            self._read(
-                rows, start, self._pixels.image[value][keep], self._pixels.pixel[value][keep]
+    def _hold(self, oldest: int) -> None:
+        """Have the segments from `oldest` on in memory, and the one after them on its way."""
+        if not self._rows.numel():
+            self._rows = torch.empty(self._shape, device=self._device)
+        places = self._shape[0]
+        for number in range(oldest, oldest + places):
+            place = number % places
+            if self._held[place] == number:
+                continue
+            coming = self._coming.pop(number, None)
+            segment = (
+                self._read(number, torch.get_num_threads()) if coming is None else coming.result()
             )
-        self._rows = rows.to(self._device)
-        self._filling = filling
+            self._rows[place, : len(segment.rows)] = torch.from_numpy(segment.rows)
+            self._sizes[place] = segment.sizes
+            self._held[place] = number
+        following = oldest + places
+        if not self._whole and following not in self._coming:
+            self._coming = {following: self._background.submit(self._read, following, 1)}
 
-    def _choose(self, size: int, stream: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Positions in a class's list, ascending, so that reading goes forward through the maps."""
-        if self._whole or size <= self._per_class:
-            return np.arange(size, dtype=np.int64)
-        return np.sort(stream.choice(size, self._per_class, replace=False, shuffle=False))
-
-    def _read(
-        self,
-        rows: torch.Tensor,
-        start: int,
-        image: npt.NDArray[np.int32],
-        pixel: npt.NDArray[np.int64],
-    ) -> None:
-        """Sample one class's chosen pixels, image by image, into `rows` from `start` on."""
-        for index in np.unique(image).tolist():
-            low, high = np.searchsorted(image, [index, index + 1]).tolist()
-            for first in range(low, high, ROWS_PER_READ):
-                last = min(first + ROWS_PER_READ, high)
-                here = torch.from_numpy(pixel[first:last].copy())
-                sampled = sample_rows(self._images[index].maps, here, self._side)
-                standardised = self._ensemble.standardise(sampled.to(self._device))
-                rows[start + first : start + last] = standardised.to(rows.device)
+    def _read(self, number: int, threads: int) -> Segment:
+        if self._whole:
+            everything = [np.arange(count) for count in self._plan.chunks]
+            return self._reader.read(everything, threads=threads)
+        return self._reader.read(self._plan.chosen(number), threads=threads)
 
 
 def even_shares(batch: int, classes: int, step: int) -> list[int]:
@@ -173,8 +229,3 @@ def even_shares(batch: int, classes: int, step: int) -> list[int]:
     for extra in range(batch % classes):
         shares[(step + extra) % classes] += 1
     return shares
-
-
-def labelled_count(labels: npt.NDArray[np.uint8]) -> int:
-    """Labelled pixels of a mask."""
-    return int(np.count_nonzero(np.asarray(labels) != UNLABELLED))

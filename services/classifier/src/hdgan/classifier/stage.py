@@ -20,7 +20,7 @@ from hdgan.classifier.evaluation import (
     split_report,
 )
 from hdgan.classifier.fitting import Fitted, Fitter, Model
-from hdgan.classifier.sampling import labelled_pixels, require_every_class
+from hdgan.classifier.labelled_pixels import labelled_pixels, require_every_class
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.masks import encode_mask
 from hdgan.core.pipeline import STAGE_VERSIONS

@@ -62,10 +62,10 @@ class Training:
         pool: RowPool,
         settings: TrainingSettings,
         *,
-        labelled: int,
+        epoch_pixels: int,
         validate: Callable[[FoldedEnsemble], float] | None,
     ) -> None:
-        """`labelled`: pixels labelled for training; an epoch draws as many for each member.
+        """`epoch_pixels`: what an epoch draws for each member.
 
         `validate` gives the macro Dice on the validation images; None trains all epochs and keeps
         the last.
@@ -73,9 +73,9 @@ class Training:
         self.ensemble = ensemble
         self.settings = settings
         self.state = TrainingState()
-        self.steps_per_epoch = max(1, round(labelled / settings.batch))
+        self.steps_per_epoch = max(1, round(epoch_pixels / settings.batch))
         self.steps = self.steps_per_epoch * settings.epochs
-        self._pool = pool
+        self.pool = pool
         self._validate = validate
         self._optimizer = make_optimizer(ensemble, settings)
         self._best: dict[str, torch.Tensor] = {}
@@ -105,7 +105,7 @@ class Training:
     def _step(self, step: int) -> float:
         settings = self.settings
         self.ensemble.train()
-        batch = self._pool.draw(step)
+        batch = self.pool.draw(step)
         x_MBC = batch.rows
         if settings.feature_noise > 0:
             stream = self._stream(NOISE_STREAM, step)

@@ -24,8 +24,8 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "gan-trainer": 2,
     "candidates": 2,
     "annotations": 1,
-    "extractor": 2,
-    "classifier": 2,
+    "extractor": 3,
+    "classifier": 3,
     "dataset": 2,
 }
 """One number per stage, raised when the bytes or the meaning of its output change."""

@@ -633,14 +633,16 @@ class ClassifierTraining:
     batch: int
     dropout: float
     epochs: int
+    epoch_pixels: int | None
 
 
 PRESETS: dict[Literal["default", "paper"], ClassifierTraining] = {
     # Many small steps of Adam: on the demo, batches of 1024 gave a better Dice after as many rows
     # than batches of 8192, and it stopped rising within ten epochs.
-    "default": ClassifierTraining("adam", 1e-3, 1024, 0.1, 10),
+    # In a large picture neighbouring pixels say the same: an epoch need not draw them all.
+    "default": ClassifierTraining("adam", 1e-3, 1024, 0.1, 10, 1_000_000),
     # Optimizer, rate and batch as published; dropout and epochs are our choice.
-    "paper": ClassifierTraining("sgd", 1e-4, 65_536, 0.1, 100),
+    "paper": ClassifierTraining("sgd", 1e-4, 65_536, 0.1, 100, None),
 }
 
 
@@ -650,8 +652,9 @@ class ClassifierConfig(Section):
     NOT_SEMANTIC = frozenset({"preset"})  # what it stands for enters, field by field
 
     preset: Literal["default", "paper"] = "default"
-    """Fills in `optimizer`, `learningRate`, `batch`, `dropout` and `epochs` where they are null.
-    `default`: adam, 0.001, 1024, 0.1, 10. `paper`: sgd, 0.0001, 65536, 0.1, 100."""
+    """Fills in `optimizer`, `learningRate`, `batch`, `dropout`, `epochs` and `epochPixels` where
+    they are null. `default`: adam, 0.001, 1024, 0.1, 10, 1000000. `paper`: sgd, 0.0001, 65536, 0.1,
+    100, all."""
 
     members: int = Field(10, ge=1, le=100)
     """Networks in the ensemble. 10 as in the paper."""
@@ -672,7 +675,11 @@ class ClassifierConfig(Section):
     """Share of hidden units dropped in training, 0 to 1. Null: the preset's."""
 
     epochs: int | None = Field(None, ge=1, le=100_000)
-    """Most passes over as many pixels as are labelled for training. Null: the preset's."""
+    """Most epochs. Null: the preset's."""
+
+    epoch_pixels: int | None = Field(None, ge=1, le=1_000_000_000_000)
+    """Pixels an epoch draws for each member, at most as many as are labelled for training. Null:
+    the preset's."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target spread over all classes, 0 to 1. 0: off, as in the paper."""
@@ -701,7 +708,7 @@ class ClassifierConfig(Section):
 
     @property
     def training(self) -> ClassifierTraining:
-        """Optimizer, learning rate, batch, dropout and epochs with the preset applied."""
+        """What the preset and the fields that are given come to."""
         preset = PRESETS[self.preset]
         return ClassifierTraining(
             optimizer=preset.optimizer if self.optimizer is None else self.optimizer,
@@ -711,6 +718,7 @@ class ClassifierConfig(Section):
             batch=preset.batch if self.batch is None else self.batch,
             dropout=preset.dropout if self.dropout is None else self.dropout,
             epochs=preset.epochs if self.epochs is None else self.epochs,
+            epoch_pixels=preset.epoch_pixels if self.epoch_pixels is None else self.epoch_pixels,
         )
 
     def resolve(self) -> ClassifierConfig:
@@ -723,6 +731,7 @@ class ClassifierConfig(Section):
                 "batch": chosen.batch,
                 "dropout": chosen.dropout,
                 "epochs": chosen.epochs,
+                "epoch_pixels": chosen.epoch_pixels,
             }
         )
 
