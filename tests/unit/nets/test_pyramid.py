@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from hdgan.core.errors import InternalError, RequestError
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.generator import Generator, to_uint8
-from hdgan.nets.moments import labelled_moments, merge_moments, moments_of
 from hdgan.nets.pyramid import (
     FeatureCollector,
     FeaturePlan,
@@ -156,33 +155,3 @@ def test_overflow_names_the_map_and_the_way_out() -> None:
 def test_a_generator_that_leaves_out_a_map_is_a_bug() -> None:
     with pytest.raises(InternalError, match=r"b32\.conv0, b32\.conv1"):
         FeatureCollector(feature_plan(ARCH, 1), "float32").maps()
-
-
-def test_statistics_equal_those_of_the_upsampled_tensor() -> None:
-    plan = feature_plan(ARCH, 4)
-    images = [random_maps(plan, torch.float16), random_maps(plan, torch.float16)]
-    images[1] = [one * 3 + 100 for one in images[1]]  # a large mean would show cancellation
-    labelled = [np.flatnonzero(np.arange(1024) % 3 == 0), np.arange(17, 900)]
-    merged = merge_moments(
-        (
-            labelled_moments(list(maps), rows, 32, plan.channels)
-            for maps, rows in zip(images, labelled, strict=True)
-        ),
-        plan.channels,
-    )
-    rows = torch.cat(
-        [
-            upsampled(maps, 32)[torch.from_numpy(chosen)]
-            for maps, chosen in zip(images, labelled, strict=True)
-        ]
-    ).double()
-    assert merged.count == len(rows)
-    np.testing.assert_allclose(merged.mean, rows.mean(dim=0).numpy(), rtol=1e-6, atol=1e-6)
-    expected = rows.std(dim=0, correction=0).numpy()
-    np.testing.assert_allclose(merged.std, expected, rtol=1e-5)
-
-
-def test_merging_empty_moments_changes_nothing() -> None:
-    part = moments_of(torch.tensor([[1.0], [3.0]]))
-    merged = merge_moments([moments_of(torch.empty(0, 1)), part], 1)
-    assert (merged.count, merged.mean.tolist(), merged.std.tolist()) == (2, [2.0], [1.0])

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hdgan.core.errors import InputMissing
+from hdgan.core.errors import InputMissing, InternalError, NoSpace
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, sample_rows
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
+    features_root,
     open_features,
+    other_extractions,
     remove_unfinished,
     shard_bytes,
     verify_shard,
@@ -163,3 +170,80 @@ def test_writing_again_replaces_a_damaged_shard(tmp_path: Path) -> None:
     (tmp_path / "image" / "labels.npy").write_bytes(b"")
     assert write(tmp_path, "image", "train", 0).files == first.files
     verify_shard(tmp_path, "image", split="train", plan=PLAN, dtype="float16")
+
+
+def test_files_are_npy_files_with_the_digests_the_record_lists(tmp_path: Path) -> None:
+    record = write(tmp_path, "image", "train", 0, "float32")
+    folder = tmp_path / "image"
+    assert {one.name for one in record.files} == {
+        path.name for path in folder.iterdir() if path.suffix == ".npy"
+    }
+    for one in record.files:
+        data = (folder / one.name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (one.size, one.sha256)
+    stored = np.load(folder / "b4.conv1.npy", allow_pickle=False)
+    assert np.array_equal(stored, maps(0, "float32")[0].numpy())
+
+
+def test_a_map_is_taken_only_when_the_one_before_it_is_written_and_released(
+    tmp_path: Path,
+) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def one_by_one() -> Iterator[torch.Tensor]:
+        for number, planned in enumerate(PLAN.maps):
+            assert all(one() is None for one in made)
+            assert len(list(tmp_path.glob(".making-*/*.npy"))) == number
+            tensor = torch.zeros(planned.resolution, planned.resolution, planned.channels)
+            made.append(weakref.ref(tensor))
+            yield tensor
+            del tensor
+
+    write_shard(
+        tmp_path, "image", split="train", plan=PLAN, dtype="float32", classes=2,
+        maps=one_by_one(), labels=labels(0), picture=np.zeros((8, 8, 3), dtype=np.uint8),
+    )  # fmt: skip
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_too_few_or_wrong_maps_leave_nothing_behind(tmp_path: Path, given: int) -> None:
+    with pytest.raises(InternalError, match=PLAN.maps[given].name.replace(".", r"\.")):
+        write_shard(
+            tmp_path, "image", split="train", plan=PLAN, dtype="float32", classes=2,
+            maps=maps(0, "float32")[:given], labels=labels(0),
+            picture=np.zeros((8, 8, 3), dtype=np.uint8),
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_no_space_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "kept", "train", 0)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpace, match="image") as caught:
+        write(tmp_path, "image", "train", 1)
+    assert caught.value.exit_code == 64
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_file_in_the_place_of_a_shard_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "image").write_text("no folder")
+    write(tmp_path, "image", "train", 0)
+    verify_shard(tmp_path, "image", split="train", plan=PLAN, dtype="float16")
+
+
+def test_other_extractions_are_listed_with_what_they_take(tmp_path: Path) -> None:
+    assert other_extractions(tmp_path, "own") == []
+    for key, count in (("own", 1), ("small", 1), ("large", 2)):
+        for number in range(count):
+            write(features_root(tmp_path, key), f"image{number}", "val", number)
+    found = other_extractions(tmp_path, "own")
+    assert [folder.name for folder, _ in found] == ["large", "small"]
+    used = sum(p.stat().st_size for p in (tmp_path / "features" / "small" / "image0").iterdir())
+    assert [size for _, size in found] == [2 * used, used]

@@ -42,7 +42,7 @@ def rgb_features(features: FeatureSet, sigmas: Sequence[float] = ()) -> FeatureS
     )
     moments = merge_moments(
         (
-            labelled_moments(list(one.maps), _labelled(one), side, channels)
+            labelled_moments(one.maps, np.asarray(one.labels) != UNLABELLED)
             for one in images
             if one.split == "train"
         ),
@@ -77,8 +77,3 @@ def gaussian_blur(image_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
     along_x = weights.reshape(1, 1, 1, -1).expand(channels, 1, 1, -1)
     padded = F.pad(image_BCHW, (radius, radius, radius, radius), mode="replicate")
     return F.conv2d(F.conv2d(padded, along_y, groups=channels), along_x, groups=channels)
-
-
-def _labelled(image: ImageFeatures) -> npt.NDArray[np.int64]:
-    labels = np.asarray(image.labels).reshape(-1)
-    return np.flatnonzero(labels != UNLABELLED).astype(np.int64)

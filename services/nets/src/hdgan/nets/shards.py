@@ -8,15 +8,20 @@
 
 A folder appears whole by one rename, so a restart keeps what is there and makes only the rest.
 Shards are a cache, never an artifact: anything wrong with them is `InputMissing`, extract again.
+At the paper's size a shard has 1.1 GB: maps are written one by one, hashed on the way, and read as
+memory maps ever after.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +30,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdgan.core.errors import InputMissing
+from hdgan.core.atomic_file import FULL, explain_os_error
+from hdgan.core.errors import InputMissing, InternalError
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import Moments, labelled_moments, merge_moments
-from hdgan.nets.pyramid import FeaturePlan, NativeMap, tensor_to_stored
+from hdgan.nets.pyramid import FeatureMap, FeaturePlan, NativeMap, tensor_to_stored
 
 SHARD_FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -37,6 +43,8 @@ LABELS = "labels"
 PICTURE = "picture"
 SPLITS = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
+WRITE_BYTES = 4 * 2**20
+HASH_THREADS = 4  # hashing releases the GIL, and one thread is slower than a local disk
 _TEMPORARY = ".making-"
 
 
@@ -185,10 +193,27 @@ def features_root(scratch: Path, extractor_key: str) -> Path:
 def remove_unfinished(root: Path) -> None:
     """Delete what a killed extraction left half-written; one extraction per folder at a time."""
     for path in root.glob(f"{_TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
+
+
+def remove_shard(root: Path, image_id: str) -> bool:
+    """Delete what is there of a picture's shard; whether there was anything."""
+    path = root / image_id
+    there = path.exists() or path.is_symlink()
+    if there:
+        _remove(path)
+    return there
+
+
+def other_extractions(scratch: Path, extractor_key: str) -> list[tuple[Path, int]]:
+    """Folders of other extractions' features on scratch and their bytes, largest first."""
+    own = features_root(scratch, extractor_key)
+    found = [
+        (folder, sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()))
+        for folder in (own.parent.iterdir() if own.parent.is_dir() else ())
+        if folder != own
+    ]
+    return sorted(found, key=lambda one: (-one[1], one[0]))
 
 
 def shard_bytes(plan: FeaturePlan, dtype: str) -> int:
@@ -206,48 +231,93 @@ def write_shard(
     plan: FeaturePlan,
     dtype: str,
     classes: int,
-    maps: Sequence[torch.Tensor],
+    maps: Iterable[torch.Tensor],
     labels: npt.NDArray[np.uint8],
     picture: npt.NDArray[np.uint8],
 ) -> ShardRecord:
     """Write one picture's shard; it appears at `root/<image_id>` complete or not at all.
 
-    `maps` [h, w, C] in the shard dtype, in the plan's order. Replaces a damaged shard of that id.
+    `maps` [h, w, C] in the shard dtype, in the plan's order; each is taken when the one before it
+    has been written, so an iterator may release them one by one. Replaces a damaged shard of that
+    id. NoSpace if the disk is full; nothing half-written is left then.
     """
     temporary = root / f"{_TEMPORARY}{image_id}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    arrays: dict[str, npt.NDArray[Any]] = {
-        planned.name: tensor_to_stored(tensor)
-        for planned, tensor in zip(plan.maps, maps, strict=True)
-    }
-    arrays[LABELS] = labels
-    arrays[PICTURE] = picture
-    files = tuple(_write_array(temporary / f"{name}.npy", array) for name, array in arrays.items())
+    if temporary.exists():
+        _remove(temporary)
+    try:
+        temporary.mkdir(parents=True)
+        record = _fill_shard(
+            temporary, image_id, split, plan, dtype, classes, maps, labels, picture
+        )
+        remove_shard(root, image_id)
+        os.replace(temporary, root / image_id)
+        _sync_folder(root)
+    except OSError as error:
+        if error.errno in FULL:
+            raise explain_os_error(error, "write", root / image_id) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return record
+
+
+def _fill_shard(
+    folder: Path,
+    image_id: str,
+    split: str,
+    plan: FeaturePlan,
+    dtype: str,
+    classes: int,
+    maps: Iterable[torch.Tensor],
+    labels: npt.NDArray[np.uint8],
+    picture: npt.NDArray[np.uint8],
+) -> ShardRecord:
+    """Write a shard's files into `folder`, `shard.json` last."""
+    files = []
+    remaining = iter(maps)  # zip would hold on to a map while the next one is made
+    for planned in plan.maps:
+        stored = tensor_to_stored(_next_map(remaining, planned))
+        files.append(_write_array(folder / f"{planned.name}.npy", stored))
+        del stored
+    files.append(_write_array(folder / f"{LABELS}.npy", labels))
+    files.append(_write_array(folder / f"{PICTURE}.npy", picture))
     moments = None
     if split == "train":
-        rows = np.flatnonzero(labels.reshape(-1) != UNLABELLED).astype(np.int64)
-        moments = labelled_moments(list(maps), rows, plan.resolution, plan.channels)
+        written = [
+            _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
+            for one in plan.maps
+        ]
+        moments = labelled_moments(written, labels != UNLABELLED)
     record = ShardRecord(
         id=image_id,
         split=split,
         plan=plan,
         dtype=dtype,
-        files=files,
+        files=tuple(files),
         class_counts=class_counts(labels, classes),
         moments=moments,
     )
-    _write_json(temporary / SHARD_FILE, record.to_json())
-    final = root / image_id
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(temporary, final)
-    _sync_folder(root)
+    _write_json(folder / SHARD_FILE, record.to_json())
     return record
 
 
+def _next_map(maps: Iterator[torch.Tensor], planned: FeatureMap) -> torch.Tensor:
+    tensor = next(maps, None)
+    expected = (planned.resolution, planned.resolution, planned.channels)
+    if tensor is None or tuple(tensor.shape) != expected:
+        found = "nothing" if tensor is None else list(tensor.shape)
+        raise InternalError(f"map {planned.name} to write is {found}, planned {list(expected)}")
+    return tensor
+
+
 def verify_shard(
-    root: Path, image_id: str, *, split: str, plan: FeaturePlan, dtype: str
+    root: Path,
+    image_id: str,
+    *,
+    split: str,
+    plan: FeaturePlan,
+    dtype: str,
+    threads: int = HASH_THREADS,
 ) -> ShardRecord:
     """The record of a shard whose every file verifies by size and SHA-256; else `ShardDamaged`."""
     folder = root / image_id
@@ -257,16 +327,23 @@ def verify_shard(
     expected = {f"{one.name}.npy" for one in plan.maps} | {f"{LABELS}.npy", f"{PICTURE}.npy"}
     if {one.name for one in record.files} != expected:
         raise ShardDamaged(f"{folder / SHARD_FILE} does not list the files of its plan")
-    for one in record.files:
-        path = folder / one.name
-        try:
-            if path.stat().st_size != one.size:
-                raise ShardDamaged(f"{path} has {path.stat().st_size} bytes, not {one.size}")
-            if file_sha256(path) != one.sha256:
-                raise ShardDamaged(f"{path} is damaged: its SHA-256 differs from {SHARD_FILE}")
-        except OSError as error:
-            raise ShardDamaged(f"{path} cannot be read: {error}") from error
+    # The large ones first, so that no thread is left with one of them at the end.
+    listed = sorted(record.files, key=lambda one: -one.size)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda one: _verify_file(folder / one.name, one), listed):
+            pass
     return record
+
+
+def _verify_file(path: Path, expected: ShardFile) -> None:
+    try:
+        size = path.stat().st_size
+        if size != expected.size:
+            raise ShardDamaged(f"{path} has {size} bytes, not {expected.size}")
+        if file_sha256(path) != expected.sha256:
+            raise ShardDamaged(f"{path} is damaged: its SHA-256 differs from {SHARD_FILE}")
+    except OSError as error:
+        raise ShardDamaged(f"{path} cannot be read: {error}") from error
 
 
 def write_index(root: Path, records: Sequence[ShardRecord], classes: Sequence[str]) -> FeatureIndex:
@@ -319,8 +396,11 @@ def open_features(root: Path) -> FeatureSet:
 
 def class_counts(labels: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
     """Labelled pixels per class."""
-    counts = np.bincount(labels.reshape(-1), minlength=UNLABELLED + 1)[:classes]
-    return tuple(int(one) for one in counts)
+    flat = labels.reshape(-1)
+    counts = np.zeros(UNLABELLED + 1, dtype=np.int64)
+    for first in range(0, len(flat), WRITE_BYTES):  # counting copies them to eight times the size
+        counts += np.bincount(flat[first : first + WRITE_BYTES], minlength=UNLABELLED + 1)
+    return tuple(int(one) for one in counts[:classes])
 
 
 def file_sha256(path: Path) -> str:
@@ -351,11 +431,27 @@ def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def _write_array(path: Path, array: npt.NDArray[Any]) -> ShardFile:
+    """Write a .npy file and hash it on the way."""
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    digest, size = hashlib.sha256(), 0
     with path.open("wb") as stream:
-        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+        data = array.reshape(-1).view(np.uint8).data
+        pieces = (data[i : i + WRITE_BYTES] for i in range(0, len(data), WRITE_BYTES))
+        for piece in itertools.chain([memoryview(header.getvalue())], pieces):
+            digest.update(piece)
+            size += stream.write(piece)
         stream.flush()
         os.fsync(stream.fileno())
-    return ShardFile(path.name, path.stat().st_size, file_sha256(path))
+    return ShardFile(path.name, size, digest.hexdigest())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
