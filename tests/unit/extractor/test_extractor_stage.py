@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,18 @@ from hdgan.core.artifact import open_artifact
 from hdgan.core.masks import encode_mask
 from hdgan.core.stage import run_stage
 from hdgan.core.store import open_store
+from hdgan.extractor import stage
 from hdgan.extractor.stage import EXTRACTOR
 from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.latents import draw_noise
-from hdgan.nets.pyramid import feature_plan, render
-from hdgan.nets.shards import FeatureSet, features_root, open_features
+from hdgan.nets.pyramid import Rendered, feature_plan, render
+from hdgan.nets.shards import (
+    FeatureSet,
+    ShardRecord,
+    features_root,
+    open_features,
+    write_shard,
+)
 from support.annotated_run import ARCH, AnnotatedRun, make_run, png
 
 CONFIG = {"blocks": 3, "dtype": "float16"}
@@ -210,3 +219,75 @@ def test_dtypes_have_folders_of_their_own(tmp_path: Path) -> None:
     assert extract(other, tmp_path, dtype="bfloat16")[0] == 0
     assert features_of(run).dtype == "float16"
     assert features_of(other).dtype == "bfloat16"
+
+
+def little_space(monkeypatch: pytest.MonkeyPatch, space: int) -> None:
+    """Let `space` bytes be free below scratch, less what its features take."""
+    usage = shutil.disk_usage("/")
+
+    def free(path: Path) -> Any:
+        used = sum(one.stat().st_size for one in Path(path).rglob("*.npy"))
+        return usage._replace(free=space - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+
+
+def test_a_damaged_shard_makes_room_for_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    assert extract(run, tmp_path)[0] == 0
+    root = features_root(run.scratch, run.features_key)
+    full = sum(one.stat().st_size for one in run.scratch.rglob("*.npy"))
+    for name in run.ids:
+        (root / name / "labels.npy").write_bytes(b"damaged")
+    (root / ".making-other-1").mkdir()
+    np.save(root / ".making-other-1" / "b16.conv1.npy", np.zeros(10**6))
+    little_space(monkeypatch, full + 8 * 50_000)  # and shard.json, headers
+    code, events = extract(run, tmp_path)
+    assert code == 0, events[-1]
+    features_of(run)
+
+
+def test_too_little_space_names_what_other_extractions_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    assert extract(replace(run, extractor={"blocks": 2, "dtype": "float16"}), tmp_path)[0] == 0
+    little_space(monkeypatch, 0)
+    code, events = extract(run, tmp_path)
+    assert code == 64
+    said = error_of(events)
+    assert "the features of 8 images needs" in said
+    assert str(run.scratch) in said
+    (other,) = (one for one in (run.scratch / "features").iterdir() if one.name != run.features_key)
+    assert "Features of 1 other extraction(s) take" in said
+    assert str(other) in said
+
+
+def test_a_map_is_not_kept_when_it_has_been_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The maps of a 4096 px picture are 1 GB: they must not stay until the last is on disk."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(*arguments: Any) -> Rendered:
+        made = render(*arguments)
+        alive[:] = [weakref.ref(one) for one in made.maps]
+        return made
+
+    left: list[int] = []
+
+    def write(*arguments: Any, maps: Iterator[torch.Tensor], **named: Any) -> ShardRecord:
+        def counted() -> Iterator[torch.Tensor]:
+            for one in maps:
+                yield one
+                del one
+                left.append(sum(ref() is not None for ref in alive))
+
+        return write_shard(*arguments, maps=counted(), **named)
+
+    monkeypatch.setattr(stage, "render", watched)
+    monkeypatch.setattr(stage, "write_shard", write)
+    assert extract(make_run(tmp_path), tmp_path)[0] == 0
+    assert left[:4] == [4, 3, 2, 1]

@@ -15,6 +15,7 @@ import safetensors.numpy
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.masks import UNLABELLED, decode_mask
 from hdgan.nets.latents import Stream
+from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.sample_noise import NoiseMode
 from hdgan.nets.shards import SPLITS
 
@@ -41,9 +42,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """All candidates of a generator, and how their noise was drawn."""
+    """All candidates of a generator, and how they were rendered."""
 
     noise: NoiseMode
+    precision: Precision
     seed: int
     stream: Stream
     by_id: Mapping[str, Candidate]
@@ -67,6 +69,7 @@ def read_candidates(files: Files, generator: str) -> Candidates:
                 f"run's generator is {generator[:12]}: draw candidates again"
             )
         noise, seed = document["noise"], int(document["seed"])
+        precision = precision_of(document)
         stream, listed = document["stream"], list(document["images"])
         ids = [(str(one["id"]), int(one["index"])) for one in listed]
         w = safetensors.numpy.load(files.read("latents.safetensors"))["w"]
@@ -78,7 +81,7 @@ def read_candidates(files: Files, generator: str) -> Candidates:
         where = files.uri("candidates.json")
         raise InputMissing(f"{where} is not a candidates index: {error!r}") from error
     by_id = {name: Candidate(name, i, w[row]) for row, (name, i) in enumerate(ids)}
-    return Candidates(noise, seed, stream, by_id)
+    return Candidates(noise, precision, seed, stream, by_id)
 
 
 def read_annotations(

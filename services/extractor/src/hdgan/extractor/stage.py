@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from hdgan.core.errors import RequestError
+from hdgan.core.classes import request_classes
+from hdgan.core.errors import NoSpace, RequestError
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import ExtractorConfig
-from hdgan.core.stage import Stage, StageContext
+from hdgan.core.stage import Stage, StageContext, format_bytes
 from hdgan.extractor.annotated import (
     Annotation,
+    Candidates,
     read_annotations,
     read_candidates,
     read_mask,
 )
 from hdgan.extractor.pictures import decode_picture, require_same_picture
 from hdgan.nets.checkpoint import load_generator
-from hdgan.nets.pyramid import feature_plan, render
+from hdgan.nets.generator import Generator
+from hdgan.nets.pyramid import FeaturePlan, feature_plan, render
 from hdgan.nets.sample_noise import sample_noise
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
     class_counts,
     features_root,
+    other_extractions,
+    remove_shard,
     remove_unfinished,
     shard_bytes,
     verify_shard,
@@ -43,51 +49,23 @@ def extract(ctx: StageContext) -> None:
     config: ExtractorConfig = ctx.config
     inputs = {name: ctx.input(name) for name in ("generator", "candidates", "annotations")}
     digests = {name: one.content_digest for name, one in inputs.items()}
-    classes = class_names(ctx.value("classes"))
-    generator = load_generator(inputs["generator"].read, ctx.device)
-    plan = feature_plan(generator.arch, config.blocks)
+    classes = tuple(one.name for one in request_classes(ctx.value("classes")))
     candidates = read_candidates(inputs["candidates"], digests["generator"])
+    generator = load_generator(inputs["generator"].read, ctx.device, candidates.precision)
+    plan = feature_plan(generator.arch, config.blocks)
     annotations = read_annotations(inputs["annotations"], candidates, digests, classes)
     _require_usable_masks(ctx, annotations, classes, plan.resolution)
 
     root = features_root(ctx.scratch, ctx.request.key)
     root.mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
-    done: dict[str, ShardRecord] = {}
-    for one in annotations:
-        ctx.check_stop()
-        name = one.candidate.id
-        try:
-            done[name] = verify_shard(root, name, split=one.split, plan=plan, dtype=config.dtype)
-        except ShardDamaged as problem:
-            if (root / name).exists():
-                ctx.log(f"extracting {name} again: {problem}", level="warning")
+    done = _verified(ctx, root, annotations, plan)
     missing = [one for one in annotations if one.candidate.id not in done]
-    need = shard_bytes(plan, config.dtype) * len(missing)
-    ctx.require_scratch(need, f"the features of {len(missing)} images")
+    _require_space(ctx, shard_bytes(plan, config.dtype) * len(missing), len(missing))
 
     for number, one in enumerate(missing):
         ctx.check_stop()
-        name = one.candidate.id
-        ws = torch.from_numpy(one.candidate.w.copy()).to(ctx.device)
-        noise = sample_noise(
-            generator, candidates.noise, candidates.seed, candidates.stream, one.candidate.index
-        )
-        rendered = render(generator, ws, noise, plan, config.dtype)
-        source = f"picture {inputs['candidates'].uri(f'images/{name}.png')}"
-        png = inputs["candidates"].read(f"images/{name}.png")
-        require_same_picture(rendered.image, decode_picture(png, plan.resolution, source), source)
-        done[name] = write_shard(
-            root,
-            name,
-            split=one.split,
-            plan=plan,
-            dtype=config.dtype,
-            classes=len(classes),
-            maps=rendered.maps,
-            labels=read_mask(inputs["annotations"], name, len(classes), plan.resolution),
-            picture=rendered.image,
-        )
+        done[one.candidate.id] = _extract_one(ctx, root, generator, plan, candidates, one, classes)
         ctx.progress(number + 1, len(missing), "images")
     index = write_index(root, [done[one.candidate.id] for one in annotations], classes)
     ctx.log(
@@ -96,16 +74,82 @@ def extract(ctx: StageContext) -> None:
     )
 
 
-def class_names(value: Any) -> tuple[str, ...]:
-    """Names of the classes in the request's context, in order."""
+def _extract_one(
+    ctx: StageContext,
+    root: Path,
+    generator: Generator,
+    plan: FeaturePlan,
+    candidates: Candidates,
+    annotation: Annotation,
+    classes: Sequence[str],
+) -> ShardRecord:
+    """Render one candidate and write its shard; its maps are released one by one."""
+    config: ExtractorConfig = ctx.config
+    candidate, name = annotation.candidate, annotation.candidate.id
+    noise = sample_noise(
+        generator, candidates.noise, candidates.seed, candidates.stream, candidate.index
+    )
+    ws = torch.from_numpy(candidate.w.copy()).to(ctx.device)
+    rendered = render(generator, ws, noise, plan, config.dtype)
+    picture, maps = rendered.image, list(rendered.maps)
+    del rendered  # it would hold on to all the maps
+    files = ctx.input("candidates")
+    source = f"picture {files.uri(f'images/{name}.png')}"
+    stored = decode_picture(files.read(f"images/{name}.png"), plan.resolution, source)
+    require_same_picture(picture, stored, source)
+    return write_shard(
+        root,
+        name,
+        split=annotation.split,
+        plan=plan,
+        dtype=config.dtype,
+        classes=len(classes),
+        maps=_released(maps),
+        labels=read_mask(ctx.input("annotations"), name, len(classes), plan.resolution),
+        picture=picture,
+    )
+
+
+def _released(maps: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The maps in order, none of them kept."""
+    while maps:
+        yield maps.pop(0)
+
+
+def _verified(
+    ctx: StageContext, root: Path, annotations: Sequence[Annotation], plan: FeaturePlan
+) -> dict[str, ShardRecord]:
+    """Records of the shards that are there and verify. The others are deleted at once: what they
+    take must count as free before space is asked for."""
+    config: ExtractorConfig = ctx.config
+    done: dict[str, ShardRecord] = {}
+    for one in annotations:
+        ctx.check_stop()
+        name = one.candidate.id
+        try:
+            done[name] = verify_shard(
+                root, name, split=one.split, plan=plan, dtype=config.dtype, threads=ctx.threads
+            )
+        except ShardDamaged as problem:
+            if remove_shard(root, name):
+                ctx.log(f"extracting {name} again: {problem}", level="warning")
+    return done
+
+
+def _require_space(ctx: StageContext, size: int, images: int) -> None:
+    """NoSpace unless `size` bytes are free; it names what old extractions take."""
     try:
-        names = tuple(str(one["name"]) for one in value)
-    except (KeyError, TypeError) as error:
-        message = f"request.context.classes is not a list of classes: {value!r}"
-        raise RequestError(message) from error
-    if not 2 <= len(names) <= 32:
-        raise RequestError(f"request.context.classes has {len(names)} classes, allowed are 2 to 32")
-    return names
+        ctx.require_scratch(size, f"the features of {images} images")
+    except NoSpace as error:
+        others = other_extractions(ctx.scratch, ctx.request.key)
+        if not others:
+            raise
+        listed = ", ".join(f"{folder} ({format_bytes(taken)})" for folder, taken in others[:5])
+        total = format_bytes(sum(taken for _, taken in others))
+        raise NoSpace(
+            f"{error}. Features of {len(others)} other extraction(s) take {total} there; delete "
+            f"those that no run needs any more: {listed}"
+        ) from error
 
 
 def _require_usable_masks(
