@@ -396,6 +396,7 @@ NEUTRAL_VALUES = {
     "CandidatesConfig.psi": 0.7,
     "CandidatesConfig.seed": 0,
     "CandidatesConfig.noise": "constant",
+    "CandidatesConfig.precision": "float32",
     "ExtractorConfig.blocks": 5,
     "ExtractorConfig.dtype": "float16",
     "ClassifierConfig.members": 10,

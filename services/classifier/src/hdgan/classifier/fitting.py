@@ -19,6 +19,7 @@ from hdgan.core.run import ClassConfig, ClassifierConfig
 from hdgan.core.stage import StageContext
 from hdgan.core.work import SavedState
 from hdgan.nets.ensemble import ClassLabel, EnsembleSpec, PixelEnsemble, prior_correction
+from hdgan.nets.precision import Precision
 from hdgan.nets.shards import FeatureSet
 
 SAVE_SECONDS = 60.0
@@ -55,12 +56,14 @@ class Fitter:
         *,
         generator: str,
         blocks: int,
+        precision: Precision,
     ) -> None:
         self._ctx = ctx
         self._config = config
         self._classes = tuple(ClassLabel(one.name, one.color) for one in classes)
         self._generator = generator
         self._blocks = blocks
+        self._precision = precision
 
     def fit_all(self, models: Sequence[Model]) -> list[Fitted]:
         """Fit every model; models and steps that a saved state holds are not done again."""
@@ -139,6 +142,7 @@ class Fitter:
             std=features.std,
             log_prior_correction=prior_correction(pixels.counts, evenly),
             generator=self._generator,
+            precision=self._precision,
         )
         return PixelEnsemble(spec, config.seed).to(self._ctx.device)
 

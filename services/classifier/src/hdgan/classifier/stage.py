@@ -27,6 +27,7 @@ from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import ClassConfig, ClassifierConfig, ExtractorConfig
 from hdgan.core.stage import Stage, StageContext
 from hdgan.nets.ensemble import fold
+from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.shards import FeatureSet, features_root, open_features
 
 SCORED_SPLITS = ("val", "test")
@@ -51,7 +52,8 @@ def classify(ctx: StageContext) -> None:
     )
     generator = ctx.input("generator").content_digest
     blocks = _extractor(ctx).blocks
-    fitter = Fitter(ctx, config, classes, generator=generator, blocks=blocks)
+    precision = _precision(ctx)
+    fitter = Fitter(ctx, config, classes, generator=generator, blocks=blocks, precision=precision)
     fitted = fitter.fit_all(models)
 
     predictors = {
@@ -87,6 +89,16 @@ def _features(ctx: StageContext, names: list[str]) -> FeatureSet:
             f"this run has {', '.join(names)}: extract them again"
         )
     return features
+
+
+def _precision(ctx: StageContext) -> Precision:
+    """In which the candidates were rendered, and with them the features."""
+    candidates = ctx.input("candidates")
+    try:
+        return precision_of(json.loads(candidates.read("candidates.json")))
+    except (AttributeError, ValueError) as error:
+        where = candidates.uri("candidates.json")
+        raise InputMissing(f"{where} is not a candidates index: {error!r}") from error
 
 
 def _extractor(ctx: StageContext) -> ExtractorConfig:

@@ -13,7 +13,7 @@ from hdgan.nets.architecture import Architecture
 from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import channels_last
-from hdgan.nets.precision import full_float32
+from hdgan.nets.precision import MIXED_RESOLUTIONS, Precision, full_float32
 
 ARCHITECTURE = "architecture.json"
 GENERATOR = "generator.safetensors"
@@ -49,17 +49,23 @@ def load_weights(module: nn.Module, data: bytes, what: str) -> None:
     module.load_state_dict(tensors)
 
 
-def load_generator(read: Read, device: torch.device | str = "cpu") -> Generator:
-    """The EMA generator for inference: full float32 (see `precision`), eval, channels-last, without
-    gradients.
+def load_generator(
+    read: Read, device: torch.device | str = "cpu", precision: Precision = "float32"
+) -> Generator:
+    """The EMA generator for inference: eval, channels-last, without gradients.
 
     Args:
         read: returns a file's bytes by name, for example `Artifact.read`.
+        precision: `float32` is full float32 (see `hdgan.nets.precision`); `bfloat16` computes the
+            four largest resolutions in 16 bits, and is another function: labels and ensembles hold
+            for the precision they were made with.
     """
     full_float32()
     generator = Generator(Architecture.from_json(read(ARCHITECTURE)))
     load_weights(generator, read(GENERATOR), GENERATOR)
     generator.eval().requires_grad_(False)
+    if precision == "bfloat16":
+        generator.synthesis.use_mixed_precision(MIXED_RESOLUTIONS, torch.bfloat16)
     return channels_last(generator.to(device))
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from hdgan.core.errors import DataError, InternalError
+from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.pyramid import DTYPES, FeaturePlan
 
 ENSEMBLE_FORMAT = 1
@@ -49,7 +50,8 @@ class EnsembleSpec:
 
     `mean`, `std`: float64 [C] of the labelled training pixels. `log_prior_correction`: float64 [K],
     log(labelled prior) - log(training prior), added to every member's logits before use.
-    `generator`: content digest of the generator artifact whose features it understands.
+    `generator`: content digest of the generator artifact whose features it understands, when they
+    are rendered in `precision`.
     """
 
     plan: FeaturePlan
@@ -63,6 +65,7 @@ class EnsembleSpec:
     std: npt.NDArray[np.float64]
     log_prior_correction: npt.NDArray[np.float64]
     generator: str
+    precision: Precision = "float32"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -81,6 +84,7 @@ class EnsembleSpec:
             "kind": "hdgan-pixel-ensemble",
             "format": ENSEMBLE_FORMAT,
             "generator": self.generator,
+            "precision": self.precision,
             "blocks": self.blocks,
             "dtype": self.dtype,
             "plan": self.plan.to_json(),
@@ -113,6 +117,7 @@ class EnsembleSpec:
                 std=np.asarray(value["std"], dtype=np.float64),
                 log_prior_correction=np.asarray(value["logPriorCorrection"], dtype=np.float64),
                 generator=str(value["generator"]),
+                precision=precision_of(value),
             )
             _check_spec(spec)
         except (KeyError, TypeError, ValueError) as error:

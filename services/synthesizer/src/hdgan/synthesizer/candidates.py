@@ -28,7 +28,7 @@ def make_candidates(ctx: StageContext) -> None:
     """Draw `count` images; already finished ones of an earlier attempt are taken over."""
     config: CandidatesConfig = ctx.config
     generator_artifact = ctx.input("generator")
-    generator = load_generator(generator_artifact.read, ctx.device)
+    generator = load_generator(generator_artifact.read, ctx.device, config.precision)
     sampler = Sampler(
         generator,
         generator_artifact.content_digest,
@@ -86,6 +86,7 @@ def _write_index(
         "seed": config.seed,
         "psi": config.psi,
         "noise": config.noise,
+        **({} if config.precision == "float32" else {"precision": config.precision}),
         "images": [
             {"id": sample.id, "index": sample.index, "sha256": entry.sha256}
             | ({} if sample.label is None else {"label": sample.label})
