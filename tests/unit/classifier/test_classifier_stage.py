@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hdgan.classifier.baselines import BLUR_SIGMAS, colour_map, gaussian_blur, rgb_features
+from hdgan.classifier.baselines import BLUR_FOLDER, rgb_features
 from hdgan.classifier.stage import CLASSIFIER
 from hdgan.classifier.training import Training
 from hdgan.core.artifact import Artifact, open_artifact
@@ -124,6 +124,21 @@ def test_everything_a_reader_needs_is_written(extracted: Extracted) -> None:
         assert low <= own["dice"]["macro"] <= high
         assert len(own["reliability"]) == 15
         assert [one["id"] for one in own["perImage"]] == list(ids)
+        for one in own["perImage"]:
+            for name in ("Accuracy", "Precision", "Dice", "Iou", "BoundaryF"):
+                assert 0 <= one[f"macro{name}"] <= 1
+                assert set(one[name[0].lower() + name[1:]]) == {"dark", "light"}
+            assert 0 <= one["ece"] <= 1
+            assert 0 <= one["uncertainty"] <= 1
+            assert 0 < one["entropy"] <= 1
+        mean = np.mean([one["entropy"] for one in own["perImage"]])
+        assert own["entropy"]["mean"] == pytest.approx(mean)
+        assert 0 <= own["uncertainty"]["auroc"] <= 1
+    alone = scores["singleMember"]
+    assert alone["member"] == 0
+    assert alone["test"]["labelledPixels"] == scores["test"]["labelledPixels"]
+    assert alone["test"]["uncertainty"] is None
+    assert alone["test"]["entropy"]["mean"] > 0
     assert sorted(scores["baselines"]) == ["majority", "rgb", "rgbBlurred"]
     majority = scores["baselines"]["majority"]["test"]
     assert 0.0 in majority["dice"]["perClass"].values()
@@ -221,7 +236,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     import signal
 
     taken = 0
-    original: Callable[[Training, int], float] = Training._step
+    original: Callable[[Training, int], float] = Training.step
 
     def step(self: Training, number: int) -> float:
         nonlocal taken
@@ -230,7 +245,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, number)
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(Training, "step", step)
 
 
 def test_missing_features_ask_for_extraction(extracted: Extracted) -> None:
@@ -265,30 +280,43 @@ def test_a_class_without_training_pixels_is_a_request_error(extracted: Extracted
     assert "no training image has a pixel of class 'light'" in events[-1]["message"]
 
 
-def test_colour_baselines_see_the_same_images_and_only_their_colour(extracted: Extracted) -> None:
-    features = open_features(features_root(extracted.run.scratch, extracted.run.features_key))
-    rgb, blurred = rgb_features(features), rgb_features(features, BLUR_SIGMAS)
-    assert (rgb.plan.channels, blurred.plan.channels) == (3, 15)
-    for before, after in zip(features.images, rgb.images, strict=True):
-        assert (before.id, before.split) == (after.id, after.split)
-        assert np.array_equal(before.labels, after.labels)
-        expected = np.asarray(before.picture, dtype=np.float32) / 127.5 - 1
-        np.testing.assert_allclose(np.asarray(after.maps[0]), expected, rtol=1e-6, atol=1e-6)
-    labelled = np.concatenate(
-        [np.asarray(one.picture)[np.asarray(one.labels) != 255] for one in features.split("train")]
-    )
-    np.testing.assert_allclose(rgb.mean, (labelled / 127.5 - 1).mean(axis=0), atol=1e-6)
+def test_one_member_alone_is_no_ensemble_to_compare_with(extracted: Extracted) -> None:
+    code, events = classify(extracted, members=1)
+    assert code == 0, events[-1]
+    scores = json.loads(artifact_of(extracted).read("scores.json"))
+    assert scores["singleMember"] is None
+    assert scores["test"]["uncertainty"] is None
+    assert scores["test"]["perImage"][0]["uncertainty"] is None
 
 
-def test_blur_is_a_gaussian() -> None:
-    impulse = torch.zeros(1, 1, 31, 31)
-    impulse[0, 0, 15, 15] = 1.0
-    blurred = gaussian_blur(impulse, 2.0)[0, 0]
-    assert blurred.sum().item() == pytest.approx(1.0, abs=1e-4)
-    ratio = (blurred[15, 17] / blurred[15, 15]).item()
-    assert ratio == pytest.approx(np.exp(-0.5), rel=1e-5)
-    flat = colour_map(np.full((8, 8, 3), 200, dtype=np.uint8), (8.0,))
-    np.testing.assert_allclose(flat.numpy(), 200 / 127.5 - 1, rtol=1e-5)
+def test_blurred_pictures_are_gone_when_all_is_scored_and_the_features_stay(
+    extracted: Extracted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = features_root(extracted.run.scratch, extracted.run.features_key)
+    stop_after(monkeypatch, 5)
+    assert classify(extracted)[0] == 75
+    monkeypatch.undo()
+    before = {one: one.stat().st_mtime_ns for one in (root / BLUR_FOLDER).glob("*/shard.json")}
+    assert len(before) == 8
+    code, events = classify(extracted)
+    assert code == 0
+    units = {event["unit"] for event in events if event["event"] == "progress"}
+    assert "blurred pictures" not in units  # they were still there
+    assert "predictions scored" in units
+    assert not (root / BLUR_FOLDER).exists()
+    assert len(open_features(root).images) == 8
+
+
+def test_too_little_space_for_the_blurred_baseline_is_known_at_once(
+    extracted: Extracted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    code, events = classify(extracted)
+    assert code == 64
+    assert "blurring 8 pictures for the baseline rgbBlurred needs" in events[-1]["message"]
 
 
 def test_dense_labels_of_a_baseline_use_the_same_code(extracted: Extracted) -> None:

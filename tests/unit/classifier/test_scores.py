@@ -10,16 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hdgan.classifier import scores as module
 from hdgan.classifier.scores import (
-    bootstrap_intervals,
+    BoundaryCounts,
+    bootstrap_weights,
     boundary,
     boundary_counts,
     calibration_counts,
     class_scores,
     confusion,
+    detection_counts,
     dice_micro,
     dilate,
+    interval,
     left_out,
+    mean_defined,
+    pooled,
 )
 
 TRUTH = np.array([[0, 0, 0, 1], [0, 1, 1, 255]], dtype=np.uint8)
@@ -73,21 +79,83 @@ def test_dice_and_iou_are_those_of_sets(seed: int) -> None:
 
 def test_boundaries_lie_between_labelled_classes_only() -> None:
     mask = np.array([[0, 0, 1, 1], [0, 0, 1, 255], [255, 0, 0, 255]], dtype=np.uint8)
-    assert boundary(mask, 0).astype(int).tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-    assert boundary(mask, 1).astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    found = boundary(mask, 2)
+    assert (found == 1).astype(int).tolist() == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert (found == 2).astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), tenths=st.integers(0, 60))
-def test_dilation_reaches_exactly_the_euclidean_distance(seed: int, tenths: int) -> None:
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    tenths=st.integers(0, 140),
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+def test_dilation_reaches_exactly_the_euclidean_distance(
+    seed: int, tenths: int, shape: tuple[int, int]
+) -> None:
     radius = tenths / 10
-    mask = np.random.default_rng(seed).random((9, 7)) < 0.08
-    ys, xs = np.nonzero(mask)
-    expected = np.zeros_like(mask)
-    for y, x in np.ndindex(*mask.shape):
-        near = (ys - y) ** 2 + (xs - x) ** 2 <= radius * radius + 1e-9
-        expected[y, x] = near.any()
-    assert np.array_equal(dilate(mask, radius), expected)
+    bits = np.zeros(shape, dtype=np.uint16)
+    stream = np.random.default_rng(seed)
+    for bit in (0, 1, 11):
+        bits |= (stream.random(shape) < 0.04).astype(np.uint16) << bit
+    expected = np.zeros_like(bits)
+    for y, x in np.ndindex(*shape):
+        for other_y, other_x in np.ndindex(*shape):
+            if (other_y - y) ** 2 + (other_x - x) ** 2 <= radius * radius + 1e-9:
+                expected[y, x] |= bits[other_y, other_x]
+    assert np.array_equal(dilate(bits, radius), expected)
+
+
+def plain_boundary_counts(
+    truth: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8], classes: int, radius: float
+) -> list[list[int]]:
+    """By the definition, with lists of points."""
+
+    def points(mask: npt.NDArray[np.uint8], value: int) -> npt.NDArray[np.int64]:
+        padded = np.pad(mask, 1, constant_values=255)
+        own = padded == value
+        other = (padded != value) & (padded != 255)
+        near = np.zeros_like(own)
+        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            near |= np.roll(other, step, axis)
+        return np.argwhere(own & near) - 1
+
+    def hits(of: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
+        if not len(of) or not len(other):
+            return 0
+        squares = ((of[:, None] - other[None]) ** 2).sum(axis=2).min(axis=1)
+        return int((squares <= radius * radius + 1e-9).sum())
+
+    seen = np.where(truth == 255, np.uint8(255), found)
+    result = []
+    for value in range(classes):
+        predicted, true = points(seen, value), points(truth, value)
+        result.append([len(predicted), hits(predicted, true), len(true), hits(true, predicted)])
+    return [list(column) for column in zip(*result, strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    radius=st.sampled_from([0.0, 1.0, 1.5, 2.3, 5.0, 40.0]),
+    classes=st.sampled_from([2, 9, 32]),
+    band=st.sampled_from([1, 30, 2**20]),
+)
+def test_boundaries_are_matched_as_points_are_whatever_the_bands(
+    seed: int, radius: float, classes: int, band: int
+) -> None:
+    stream = np.random.default_rng(seed)
+    truth = np.kron(stream.integers(0, classes, (4, 3)), np.ones((5, 6), dtype=int))
+    found = np.where(stream.random(truth.shape) < 0.1, stream.integers(0, classes), truth)
+    truth[stream.random(truth.shape) < 0.1] = 255
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BAND_PIXELS", band)
+        counts = boundary_counts(truth.astype(np.uint8), found.astype(np.uint8), classes, radius)
+    expected = plain_boundary_counts(
+        truth.astype(np.uint8), found.astype(np.uint8), classes, radius
+    )
+    fields = (counts.predicted, counts.predicted_hit, counts.true, counts.true_hit)
+    assert [one.tolist() for one in fields] == expected
 
 
 def halves(column: int) -> npt.NDArray[np.uint8]:
@@ -123,9 +191,8 @@ def test_without_any_boundary_there_is_no_boundary_score() -> None:
 
 def test_calibration_error_by_hand() -> None:
     truth = np.array([[0, 0, 1, 255]], dtype=np.uint8)
-    sure = np.array([0.95, 0.55, 0.95, 0.99], dtype=np.float32)
-    probabilities = np.stack([sure, 1 - sure])[:, None]
-    counts = calibration_counts(truth, probabilities)
+    sure = np.array([[0.95, 0.55, 0.95, 0.99]], dtype=np.float32)
+    counts = calibration_counts(truth, np.zeros_like(truth), sure)
     assert counts.pixels.sum() == 3
     assert counts.pixels[14] == 2
     assert counts.right[14] == 1
@@ -134,24 +201,86 @@ def test_calibration_error_by_hand() -> None:
 
 
 def test_bins_are_closed_above() -> None:
-    probabilities = np.array([[[1.0, 0.6]], [[0.0, 0.4]]], dtype=np.float64)
-    counts = calibration_counts(
-        np.zeros((1, 2), dtype=np.uint8), probabilities.astype(np.float32), bins=5
-    )
+    right = np.zeros((1, 2), dtype=np.uint8)
+    counts = calibration_counts(right, right, np.array([[1.0, 0.6]], dtype=np.float32), bins=5)
     assert counts.pixels[4] == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_uncertainty_tells_errors_as_often_as_pairs_of_pixels_say(seed: int) -> None:
+    """Values with few bits, so that bins hold exact values and ties occur."""
+    stream = np.random.default_rng(seed)
+    truth, found = stream.integers(0, 2, (2, 6, 7)).astype(np.uint8)
+    truth[stream.random(truth.shape) < 0.2] = 255
+    unsure = (stream.integers(0, 65, truth.shape) / 64).astype(np.float32)
+    counts = detection_counts(truth, found, unsure)
+    wrong = unsure[(truth != 255) & (truth != found)]
+    right = unsure[(truth != 255) & (truth == found)]
+    if len(wrong) and len(right):
+        pairs = wrong[:, None] - right[None]
+        assert counts.auroc == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+        assert counts.mean_wrong == pytest.approx(wrong.mean())
+        assert counts.mean_right == pytest.approx(right.mean())
+    else:
+        assert math.isnan(counts.auroc)
+
+
+def test_counts_of_parts_are_those_of_the_whole() -> None:
+    stream = np.random.default_rng(3)
+    truth, found = stream.integers(0, 3, (2, 8, 5)).astype(np.uint8)
+    sure = stream.random((8, 5), dtype=np.float32)
+    whole = calibration_counts(truth, found, sure)
+    parts = calibration_counts(truth[:3], found[:3], sure[:3]) + calibration_counts(
+        truth[3:], found[3:], sure[3:]
+    )
+    assert parts.pixels.tolist() == whole.pixels.tolist()
+    assert parts.right.tolist() == whole.right.tolist()
+    np.testing.assert_allclose(parts.confidence, whole.confidence)
+    detected = detection_counts(truth[:3], found[:3], sure[:3]) + detection_counts(
+        truth[3:], found[3:], sure[3:]
+    )
+    assert detected.auroc == detection_counts(truth, found, sure).auroc
+
+
+def macro_dice_interval(matrices: list[npt.NDArray[np.int64]], draws: int) -> tuple[float, float]:
+    weights = bootstrap_weights(len(matrices), seed=0, draws=draws)
+    return interval(mean_defined(class_scores(pooled(weights, matrices)).dice))
 
 
 def test_images_are_the_unit_of_the_bootstrap() -> None:
     good, bad = np.diag([50, 50]), np.array([[25, 25], [25, 25]])
-    same = bootstrap_intervals([good] * 5, seed=0, draws=200)
-    assert same.macro_dice == (1.0, 1.0)
-    mixed = bootstrap_intervals([good, bad] * 4, seed=0, draws=500)
-    low, high = mixed.macro_dice
+    assert macro_dice_interval([good] * 5, 200) == (1.0, 1.0)
+    low, high = macro_dice_interval([good, bad] * 4, 500)
     assert 0.5 <= low < 0.75 < high <= 1.0
-    assert mixed == bootstrap_intervals([good, bad] * 4, seed=0, draws=500)
+    assert (low, high) == macro_dice_interval([good, bad] * 4, 500)
+
+
+def test_each_draw_takes_as_many_images_as_there_are() -> None:
+    weights = bootstrap_weights(7, seed=1, draws=300)
+    assert weights.shape == (300, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    assert abs(weights.mean(axis=0) - 1).max() < 0.25
+    assert not np.array_equal(weights, bootstrap_weights(7, seed=2, draws=300))
+
+
+def test_scores_of_draws_are_those_of_the_pooled_counts_of_each() -> None:
+    stream = np.random.default_rng(0)
+    matrices = [stream.integers(0, 9, (3, 3)) for _ in range(4)]
+    weights = bootstrap_weights(4, seed=0, draws=6)
+    many = class_scores(pooled(weights, matrices))
+    boundaries = [stream.integers(0, 9, (4, 3)) for _ in range(4)]
+    f_scores = BoundaryCounts(*np.moveaxis(pooled(weights, boundaries), 1, 0)).f_score()
+    for draw, row in enumerate(weights.astype(int)):
+        one = class_scores(sum(k * m for k, m in zip(row, matrices, strict=True)))
+        np.testing.assert_allclose(many.dice[draw], one.dice)
+        np.testing.assert_allclose(many.recall[draw], one.recall)
+        counted = sum(k * b for k, b in zip(row, boundaries, strict=True))
+        np.testing.assert_allclose(f_scores[draw], BoundaryCounts(*counted).f_score())
 
 
 def test_a_class_absent_from_every_draw_has_no_interval() -> None:
-    found = bootstrap_intervals([np.diag([5, 5, 0])] * 3, seed=0, draws=50)
-    assert math.isnan(found.dice[2][0])
-    assert found.macro_dice == (1.0, 1.0)
+    weights = bootstrap_weights(3, seed=0, draws=50)
+    found = class_scores(pooled(weights, [np.diag([5, 5, 0])] * 3))
+    assert math.isnan(interval(found.dice[:, 2])[0])
+    assert interval(mean_defined(found.dice)) == (1.0, 1.0)

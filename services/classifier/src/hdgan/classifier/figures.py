@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,57 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from hdgan.classifier.evaluation import Evaluated
+from hdgan.classifier.evaluation import Prediction
 from hdgan.core.masks import UNLABELLED
+from hdgan.nets.shards import ImageFeatures
 
 FIGURE2_ROWS = 6
 UNLABELLED_RGB = (0, 0, 0)
+PANEL_SIDE = 512  # pixels; a panel of Figure 2 is printed on about 200
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A row of Figure 2, made small: the picture's sides are at most `PANEL_SIDE`.
+
+    `picture` uint8 [h, w, 3]; `truth`, `prediction` uint8 [h, w]; `uncertainty` float32 [h, w].
+    """
+
+    id: str
+    picture: npt.NDArray[np.uint8]
+    truth: npt.NDArray[np.uint8]
+    prediction: npt.NDArray[np.uint8]
+    uncertainty: npt.NDArray[np.float32]
+
+
+def panels(image: ImageFeatures, prediction: Prediction) -> Panels:
+    """An image and its prediction as Figure 2 shows them; without uncertainty it is 0."""
+    step = -(-max(image.labels.shape) // PANEL_SIDE)
+    unsure = prediction.uncertainty
+    truth, mask = (
+        np.array(one[step // 2 :: step, step // 2 :: step])
+        for one in (image.labels, prediction.mask)
+    )
+    return Panels(
+        id=image.id,
+        picture=block_means(image.picture, step).round().astype(np.uint8),
+        truth=truth,
+        prediction=mask,
+        uncertainty=np.zeros(truth.shape, np.float32)
+        if unsure is None
+        else block_means(unsure, step),
+    )
+
+
+def block_means(array: npt.NDArray[Any], step: int) -> npt.NDArray[np.float32]:
+    """Means of blocks of step x step pixels of an array [H, W, ...]; what is left over at the far
+    edges is in no block."""
+    height, width = array.shape[0] // step, array.shape[1] // step
+    result = np.empty((height, width, *array.shape[2:]), dtype=np.float32)
+    for row in range(height):
+        block = array[row * step : (row + 1) * step, : width * step]
+        result[row] = block.reshape(step, width, step, *array.shape[2:]).mean(axis=(0, 2))
+    return result
 
 
 def png(figure: Figure) -> bytes:
@@ -39,7 +86,7 @@ def colourise(
 
 
 def segmentations(
-    images: Sequence[Evaluated],
+    images: Sequence[Panels],
     names: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
 ) -> bytes:
@@ -54,10 +101,7 @@ def segmentations(
         line[0].imshow(image.picture)
         line[1].imshow(colourise(image.truth, colours))
         line[2].imshow(colourise(image.prediction, colours))
-        unsure = image.uncertainty
-        if unsure is None:
-            unsure = np.zeros(image.truth.shape, dtype=np.float32)
-        shown = line[3].imshow(unsure, vmin=0.0, vmax=1.0, cmap="magma")
+        shown = line[3].imshow(image.uncertainty, vmin=0.0, vmax=1.0, cmap="magma")
         for axis in line:
             axis.set_xticks([])
             axis.set_yticks([])

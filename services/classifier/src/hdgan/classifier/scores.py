@@ -1,8 +1,10 @@
-"""Segmentation scores as pure functions of masks and probabilities (numpy).
+"""Segmentation scores as pure functions of masks and of what is counted in them (numpy).
 
 One confusion matrix is pooled over the labelled pixels of a split; everything is derived from it.
 Dice flattened over classes equals pixel accuracy; it is reported as `dice_micro`, beside per-class
-and macro Dice. Undefined values are NaN here and null in `scores.json`.
+and macro Dice. Undefined values are NaN here and null in `scores.json`. What is counted adds up:
+over bands of rows, over images, over the images a bootstrap draws. So derived scores take any
+number of leading dimensions.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +21,33 @@ from hdgan.core.masks import UNLABELLED
 
 CALIBRATION_BINS = 15
 BOOTSTRAP_DRAWS = 2000
+CHUNK_PIXELS = 2**18  # counting takes 8 bytes for each of them
+# Upper halves of the float32 from 0.0 to 1.0: bins that are ordered as the numbers are.
+LEVELS = 0x3F80 + 1
+BAND_PIXELS = 2**20  # of the boundary scores: a band of bits stays near the caches
+TOLERANCE = 1e-9  # a radius of 2.0 um at 0.4 mpp is 5 pixels, not 4.999
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def confusion(truth: Mask, prediction: Mask, classes: int) -> Counts:
     """Confusion matrix int64 [K, K], row = truth, column = prediction; truth 255 never counts."""
-    labelled = truth != UNLABELLED
-    pairs = truth[labelled].astype(np.int64) * classes + prediction[labelled]
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    counts = np.zeros(65536, dtype=np.int64)
+    of_truth, predicted = truth.reshape(-1), prediction.reshape(-1)
+    for first in range(0, len(of_truth), CHUNK_PIXELS):
+        here = slice(first, first + CHUNK_PIXELS)
+        pairs = of_truth[here].astype(np.uint16) << 8 | predicted[here]
+        counts += np.bincount(pairs, minlength=65536)
+    return np.ascontiguousarray(counts.reshape(256, 256)[:classes, :classes])
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Per class float64 [K], NaN where undefined, and their means over the classes that are
-    defined.
+    """Per class float64 [..., K], NaN where undefined.
 
     recall is the "accuracy" of the paper's Table 1. Dice and IoU are defined for a class in truth
     or prediction; recall needs it in truth, precision in the prediction.
@@ -46,45 +59,41 @@ class ClassScores:
     iou: Floats
 
     @property
-    def macro_recall(self) -> float:
-        return mean_defined(self.recall)
-
-    @property
-    def macro_precision(self) -> float:
-        return mean_defined(self.precision)
-
-    @property
     def macro_dice(self) -> float:
-        return mean_defined(self.dice)
-
-    @property
-    def macro_iou(self) -> float:
-        return mean_defined(self.iou)
+        """Mean Dice of the classes in truth or prediction (of one matrix)."""
+        return float(mean_defined(self.dice))
 
 
-def class_scores(matrix: Counts) -> ClassScores:
-    """Scores of a confusion matrix [K, K]."""
-    hit = np.diag(matrix).astype(np.float64)
-    truth = matrix.sum(axis=1).astype(np.float64)
-    predicted = matrix.sum(axis=0).astype(np.float64)
+def class_scores(matrix: npt.NDArray[np.int64 | np.float64]) -> ClassScores:
+    """Scores of confusion matrices [..., K, K]."""
+    hit = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
+    truth = matrix.sum(axis=-1).astype(np.float64)
+    predicted = matrix.sum(axis=-2).astype(np.float64)
     return ClassScores(
-        recall=_ratio(hit, truth),
-        precision=_ratio(hit, predicted),
-        dice=_ratio(2 * hit, truth + predicted),
-        iou=_ratio(hit, truth + predicted - hit),
+        recall=ratio(hit, truth),
+        precision=ratio(hit, predicted),
+        dice=ratio(2 * hit, truth + predicted),
+        iou=ratio(hit, truth + predicted - hit),
     )
 
 
-def dice_micro(matrix: Counts) -> float:
-    """Dice of all classes flattened together: equal to the share of pixels that are right."""
-    total = int(matrix.sum())
-    return float(np.trace(matrix)) / total if total else math.nan
+def dice_micro(matrix: npt.NDArray[np.int64 | np.float64]) -> Floats:
+    """Dice of all classes flattened together, float64 [...]: the share of pixels that are right."""
+    hit = np.trace(matrix, axis1=-2, axis2=-1)
+    return ratio(np.asarray(hit), np.asarray(matrix.sum(axis=(-2, -1))))
 
 
-def mean_defined(values: Floats) -> float:
-    """Mean of the values that are not NaN; NaN if none is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else math.nan
+def mean_defined(values: Floats) -> Floats:
+    """Mean along the last axis of the values that are not NaN; NaN if none is."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
+    """above / below; NaN where there is nothing below."""
+    result = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
+    return result
 
 
 def left_out(matrix: Counts) -> list[int]:
@@ -93,21 +102,15 @@ def left_out(matrix: Counts) -> list[int]:
     return np.flatnonzero(~present).tolist()
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    result = np.full(above.shape, np.nan)
-    np.divide(above, below, out=result, where=below > 0)
-    return result
-
-
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Per class int64 [K]: boundary pixels of prediction and truth, and how many found a
-    partner."""
+    """Per class int64 [..., K]: boundary pixels of prediction and truth, and how many of them found
+    a partner."""
 
-    predicted: Counts
-    predicted_hit: Counts
-    true: Counts
-    true_hit: Counts
+    predicted: npt.NDArray[Any]
+    predicted_hit: npt.NDArray[Any]
+    true: npt.NDArray[Any]
+    true_hit: npt.NDArray[Any]
 
     def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
         return BoundaryCounts(
@@ -119,80 +122,113 @@ class BoundaryCounts:
 
     def f_score(self) -> Floats:
         """Boundary F per class: harmonic mean of precision and recall; NaN without any boundary."""
-        result = np.full(self.true.shape, np.nan)
-        for index in range(len(result)):
-            if self.predicted[index] + self.true[index] == 0:
-                continue
-            precision = self.predicted_hit[index] / max(int(self.predicted[index]), 1)
-            recall = self.true_hit[index] / max(int(self.true[index]), 1)
-            both = precision + recall
-            result[index] = 2 * precision * recall / both if both else 0.0
-        return result
+        precision = self.predicted_hit / np.maximum(self.predicted, 1)
+        recall = self.true_hit / np.maximum(self.true, 1)
+        both = precision + recall
+        scores = np.zeros(both.shape)
+        np.divide(2 * precision * recall, both, out=scores, where=both > 0)
+        return np.where(self.predicted + self.true > 0, scores, np.nan)
 
 
 def boundary_counts(truth: Mask, prediction: Mask, classes: int, radius: float) -> BoundaryCounts:
     """Boundary pixels within `radius` pixels (Euclidean) of the other mask's boundary, per class.
 
     A boundary pixel of a class has a 4-neighbour of another class; both must be labelled in truth,
-    so the edge of the annotation is no boundary.
+    so the edge of the annotation is no boundary. In bands of rows with what lies within `radius` of
+    them; all classes at once, each in a bit of its own.
     """
-    seen = np.where(truth == UNLABELLED, np.uint8(UNLABELLED), prediction)
+    height, width = truth.shape
+    reach = _reach(radius, height, width)
+    rows = max(BAND_PIXELS // width, reach, 1)
     counts = np.zeros((4, classes), dtype=np.int64)
-    for value in range(classes):
-        of_truth = boundary(truth, value)
-        of_prediction = boundary(seen, value)
-        counts[0, value] = of_prediction.sum()
-        counts[1, value] = (of_prediction & dilate(of_truth, radius)).sum()
-        counts[2, value] = of_truth.sum()
-        counts[3, value] = (of_truth & dilate(of_prediction, radius)).sum()
+
+    def count(row: int, mask: Mask, found: npt.NDArray[np.bool_]) -> None:
+        counts[row] += np.bincount(mask[found], minlength=classes)[:classes]
+
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        # A row more on either side: whether a pixel is a boundary depends on its neighbours.
+        low, high = max(first - reach - 1, 0), min(last + reach + 1, height)
+        of_truth = truth[low:high]
+        seen = np.where(of_truth == UNLABELLED, np.uint8(UNLABELLED), prediction[low:high])
+        true, predicted = (boundary(one, classes) for one in (of_truth, seen))
+        inner = slice(first - low, last - low)
+        near = [_near(one, inner, reach, radius) for one in (true, predicted)]
+        count(0, seen[inner], predicted[inner] > 0)
+        count(1, seen[inner], (predicted[inner] & near[0]) > 0)
+        count(2, of_truth[inner], true[inner] > 0)
+        count(3, of_truth[inner], (true[inner] & near[1]) > 0)
     return BoundaryCounts(*counts)
 
 
-def boundary(mask: Mask, value: int) -> npt.NDArray[np.bool_]:
-    """Pixels of class `value` with a labelled 4-neighbour of another class."""
-    inside = mask == value
-    other = (mask != value) & (mask != UNLABELLED)
-    touching = np.zeros_like(inside)
-    touching[1:] |= other[:-1]
-    touching[:-1] |= other[1:]
-    touching[:, 1:] |= other[:, :-1]
-    touching[:, :-1] |= other[:, 1:]
-    result: npt.NDArray[np.bool_] = inside & touching
+def boundary(mask: Mask, classes: int) -> Bits:
+    """Boundary pixels of a mask [H, W]: bit k is set in pixels of class k that have a labelled
+    4-neighbour of another class."""
+    kind = next(one for one in (np.uint8, np.uint16, np.uint32) if classes <= 8 * one(0).itemsize)
+    table: Bits = np.zeros(256, dtype=kind)
+    table[:classes] = 1 << np.arange(classes)
+    labelled = mask != UNLABELLED
+    touching = np.zeros(mask.shape, dtype=bool)
+    for one, next_to_it in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differ = (mask[one] != mask[next_to_it]) & labelled[one] & labelled[next_to_it]
+        touching[one] |= differ
+        touching[next_to_it] |= differ
+    result: Bits = table[mask]
+    result[~touching] = 0
     return result
 
 
-def dilate(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.bool_]:
-    """Pixels within `radius` (Euclidean, pixel centres) of a set pixel.
+def dilate(bits: Bits, radius: float) -> Bits:
+    """Every bit set where it is set in a pixel within `radius` (Euclidean, pixel centres)."""
+    height, width = bits.shape
+    return _near(bits, slice(0, height), _reach(radius, height, width), radius)
 
-    A disc is a stack of horizontal runs, and a run is two look-ups in a row's cumulative sum: the
-    cost grows with the radius, not with its square.
+
+def _reach(radius: float, height: int, width: int) -> int:
+    """Whole pixels within `radius`, at most what the picture has."""
+    return min(math.floor(radius + TOLERANCE), max(height, width) - 1)
+
+
+def _near(bits: Bits, inner: slice, reach: int, radius: float) -> Bits:
+    """`dilate` for the rows `inner`; rows and columns outside `bits` have no bit set.
+
+    A disc is a stack of horizontal runs that grow towards its middle. A run is made of three
+    shorter ones that overlap or touch, so that each row of the disc costs a few passes.
     """
-    height, width = mask.shape
-    sums = np.zeros((height, width + 1), dtype=np.int32)
-    np.cumsum(mask, axis=1, out=sums[:, 1:])
-    columns = np.arange(width)
-    result = np.zeros_like(mask)
-    radius += 1e-9  # a tolerance of 2.0 um at 0.4 mpp is 5 pixels, not 4.999
-    reach = min(math.floor(radius), height - 1)
-    for offset in range(-reach, reach + 1):
-        half = math.floor(math.sqrt(max(radius * radius - offset * offset, 0.0)))
-        low = np.maximum(columns - half, 0)
-        high = np.minimum(columns + half + 1, width)
-        found = sums[:, high] - sums[:, low] > 0
-        if offset >= 0:
-            result[offset:] |= found[: height - offset]
-        else:
-            result[:offset] |= found[-offset:]
+    rows, width = inner.stop - inner.start, bits.shape[1]
+    runs = np.zeros((rows + 2 * reach, width + 2 * reach), dtype=bits.dtype)
+    low, high = max(inner.start - reach, 0), min(inner.stop + reach, len(bits))
+    top = low - (inner.start - reach)
+    runs[top : top + high - low, reach : reach + width] = bits[low:high]
+    result = np.zeros((rows, width), dtype=bits.dtype)
+    square, half = (radius + TOLERANCE) ** 2, 0
+    for offset in range(reach, -1, -1):
+        wanted = min(math.floor(math.sqrt(max(square - offset * offset, 0.0))), reach)
+        while half < wanted:
+            longer = min(wanted, 3 * half + 1)
+            runs = _joined(runs, longer - half)
+            half = longer
+        for row in {reach - offset, reach + offset}:
+            result |= runs[row : row + rows, reach : reach + width]
+    return result
+
+
+def _joined(runs: Bits, shift: int) -> Bits:
+    """Bits of a pixel and of the two `shift` columns to either side of it."""
+    result = runs.copy()
+    result[:, shift:] |= runs[:, :-shift]
+    result[:, :-shift] |= runs[:, shift:]
     return result
 
 
 @dataclass(frozen=True)
 class CalibrationCounts:
-    """Reliability bins over (0, 1]: pixels, summed confidence and right pixels of each."""
+    """Reliability bins over (0, 1], [..., bins]: pixels, summed confidence and right pixels of
+    each."""
 
-    pixels: Counts
+    pixels: npt.NDArray[Any]
     confidence: Floats
-    right: Counts
+    right: npt.NDArray[Any]
 
     def __add__(self, other: CalibrationCounts) -> CalibrationCounts:
         return CalibrationCounts(
@@ -201,62 +237,101 @@ class CalibrationCounts:
             self.right + other.right,
         )
 
-    def ece(self) -> float:
-        """Expected calibration error: pixel-weighted |accuracy - confidence| over bins, in [0,
-        1]."""
-        total = int(self.pixels.sum())
-        if total == 0:
-            return math.nan
-        return float(np.abs(self.right - self.confidence).sum() / total)
+    def ece(self) -> Floats:
+        """Expected calibration error [...]: pixel-weighted |accuracy - confidence| over bins, in
+        [0, 1]."""
+        return ratio(np.abs(self.right - self.confidence).sum(axis=-1), self.pixels.sum(axis=-1))
 
 
 def calibration_counts(
-    truth: Mask, probabilities: npt.NDArray[np.float32], bins: int = CALIBRATION_BINS
+    truth: Mask, prediction: Mask, confidence: Values, bins: int = CALIBRATION_BINS
 ) -> CalibrationCounts:
-    """Bin the labelled pixels by the confidence of the predicted class.
+    """Bin the labelled pixels by the probability of the predicted class.
 
-    `probabilities` float32 [K, H, W]. Bins are equal in width: ((b)/bins, (b+1)/bins].
+    All [R, W]. Bins are equal in width: ((b)/bins, (b+1)/bins].
     """
     labelled = truth != UNLABELLED
-    p_KN = probabilities[:, labelled].astype(np.float64)
-    confidence = np.minimum(p_KN.max(axis=0), 1.0) if p_KN.size else np.zeros(0)
-    right = p_KN.argmax(axis=0) == truth[labelled] if p_KN.size else np.zeros(0, dtype=bool)
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    sure = np.minimum(confidence[labelled].astype(np.float64), 1.0)
+    right = truth[labelled] == prediction[labelled]
+    index = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     return CalibrationCounts(
         np.bincount(index, minlength=bins),
-        np.bincount(index, weights=confidence, minlength=bins).astype(np.float64),
-        np.bincount(index, weights=right.astype(np.float64), minlength=bins).astype(np.int64),
+        np.bincount(index, weights=sure, minlength=bins).astype(np.float64),
+        np.bincount(index[right], minlength=bins),
     )
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """95 % bootstrap intervals over images: `macro_dice` (low, high), `dice` [K] of (low, high)."""
+class DetectionCounts:
+    """How unsure right and wrong labelled pixels are: counts int64 [LEVELS] and float64 sums."""
 
-    macro_dice: tuple[float, float]
-    dice: tuple[tuple[float, float], ...]
+    right: Counts
+    wrong: Counts
+    right_sum: float
+    wrong_sum: float
+
+    def __add__(self, other: DetectionCounts) -> DetectionCounts:
+        return DetectionCounts(
+            self.right + other.right,
+            self.wrong + other.wrong,
+            self.right_sum + other.right_sum,
+            self.wrong_sum + other.wrong_sum,
+        )
+
+    @property
+    def mean_right(self) -> float:
+        """Mean over the pixels that are right; NaN if none is."""
+        count = int(self.right.sum())
+        return self.right_sum / count if count else math.nan
+
+    @property
+    def mean_wrong(self) -> float:
+        """Mean over the pixels that are wrong; NaN if none is."""
+        count = int(self.wrong.sum())
+        return self.wrong_sum / count if count else math.nan
+
+    @property
+    def auroc(self) -> float:
+        """How likely a wrong pixel is less sure than a right one, ties counting half (area under
+        the ROC curve): 0.5 says nothing about errors, 1 tells them all. NaN without either."""
+        right, wrong = self.right.astype(np.float64), self.wrong.astype(np.float64)
+        if not (right.any() and wrong.any()):
+            return math.nan
+        surer = np.cumsum(right) - right / 2
+        return float(wrong @ surer / (wrong.sum() * right.sum()))
 
 
-def bootstrap_intervals(
-    matrices: Sequence[Counts], seed: int, draws: int = BOOTSTRAP_DRAWS
-) -> Intervals:
-    """Percentile bootstrap: images are drawn with replacement, their matrices pooled, Dice taken.
+def detection_counts(truth: Mask, prediction: Mask, unsure: Values) -> DetectionCounts:
+    """Count the labelled pixels by how unsure they are, float32 [R, W] in [0, 1]."""
+    labelled = truth != UNLABELLED
+    values = np.clip(unsure[labelled], 0.0, 1.0).astype(np.float32)
+    wrong = truth[labelled] != prediction[labelled]
+    levels = (values.view(np.uint32) >> 16).astype(np.int64)
+    return DetectionCounts(
+        np.bincount(levels[~wrong], minlength=LEVELS),
+        np.bincount(levels[wrong], minlength=LEVELS),
+        float(values[~wrong].sum(dtype=np.float64)),
+        float(values[wrong].sum(dtype=np.float64)),
+    )
 
-    Pixels of one image are not independent, so images are the unit. `matrices`: [K, K] per image.
-    """
-    stack = np.stack(matrices)
+
+def bootstrap_weights(images: int, seed: int, draws: int = BOOTSTRAP_DRAWS) -> Floats:
+    """How often each draw takes each image, float64 [draws, images]: with replacement, as many as
+    there are. Pixels of one image are not independent, so images are the unit."""
     stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([6, seed])))
-    chosen = stream.integers(0, len(stack), size=(draws, len(stack)))
-    macro = np.empty(draws)
-    dice = np.empty((draws, stack.shape[1]))
-    for draw, indices in enumerate(chosen):
-        scores = class_scores(stack[indices].sum(axis=0))
-        macro[draw] = scores.macro_dice
-        dice[draw] = scores.dice
-    return Intervals(_interval(macro), tuple(_interval(column) for column in dice.T))
+    chosen = stream.integers(0, images, size=(draws, images))
+    flat = chosen + images * np.arange(draws)[:, None]
+    counts = np.bincount(flat.reshape(-1), minlength=draws * images)
+    return counts.reshape(draws, images).astype(np.float64)
 
 
-def _interval(values: Floats) -> tuple[float, float]:
+def pooled(weights: Floats, counts: Sequence[npt.NDArray[Any]]) -> Floats:
+    """What each draw's images count together: [draws, ...] of arrays [...], one per image."""
+    return np.tensordot(weights, np.stack(counts).astype(np.float64), axes=1)
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """95 % percentile interval of the draws [draws] in which a score is defined; NaN if none is."""
     defined = values[~np.isnan(values)]
     if not defined.size:
         return math.nan, math.nan

@@ -382,8 +382,8 @@ def open_features(root: Path) -> FeatureSet:
         if not path.is_file() or file_sha256(path) != digest:
             raise ShardDamaged(f"{path} is missing or not the one {INDEX_FILE} lists")
         split = _read_record(root / image_id).split
-        verify_shard(root, image_id, split=split, plan=index.plan, dtype=index.dtype)
-        images.append(_open_image(root / image_id, image_id, split, index.plan))
+        record = verify_shard(root, image_id, split=split, plan=index.plan, dtype=index.dtype)
+        images.append(open_shard(root, record))
     return FeatureSet(
         plan=index.plan,
         dtype=index.dtype,
@@ -391,6 +391,21 @@ def open_features(root: Path) -> FeatureSet:
         mean=index.mean,
         std=index.std,
         images=tuple(images),
+    )
+
+
+def open_shard(root: Path, record: ShardRecord) -> ImageFeatures:
+    """Map a verified shard; nothing is read yet. `ShardDamaged` if its files are not there."""
+    folder, side = root / record.id, record.plan.resolution
+    return ImageFeatures(
+        id=record.id,
+        split=record.split,
+        maps=tuple(
+            _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
+            for one in record.plan.maps
+        ),
+        labels=_open_array(folder / f"{LABELS}.npy", (side, side)),
+        picture=_open_array(folder / f"{PICTURE}.npy", (side, side, 3)),
     )
 
 
@@ -407,17 +422,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, streamed."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _open_image(folder: Path, image_id: str, split: str, plan: FeaturePlan) -> ImageFeatures:
-    side = plan.resolution
-    labels = _open_array(folder / f"{LABELS}.npy", (side, side))
-    picture = _open_array(folder / f"{PICTURE}.npy", (side, side, 3))
-    maps = tuple(
-        _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
-        for one in plan.maps
-    )
-    return ImageFeatures(image_id, split, maps, labels, picture)
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
