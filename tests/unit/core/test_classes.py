@@ -9,7 +9,7 @@ import pytest
 from hdgan.core.classes import request_classes
 from hdgan.core.errors import RequestError
 
-GOOD = [{"name": "gland", "color": "#aa0000"}, {"name": "stroma", "color": "#00AA00"}]
+GOOD: list[Any] = [{"name": "gland", "color": "#aa0000"}, {"name": "stroma", "color": "#00AA00"}]
 
 
 def test_order_names_and_colours_are_kept() -> None:
