@@ -45,12 +45,22 @@ def brightness_uncertainty(image: NDArray[np.uint8]) -> float:
 
 
 class FakeLabeller:
-    """Labels by brightness; the image's uncertainty is any function of its pixels."""
+    """Labels by brightness; the image's uncertainty is any function of its pixels.
+
+    threshold  grey level from which a pixel is light; None: the image's median
+    varied     whether a pixel's uncertainty is its brightness instead of the image's
+    """
 
     def __init__(
-        self, uncertainty: Callable[[NDArray[np.uint8]], float] = brightness_uncertainty
+        self,
+        uncertainty: Callable[[NDArray[np.uint8]], float] = brightness_uncertainty,
+        *,
+        threshold: float | None = None,
+        varied: bool = False,
     ) -> None:
         self._uncertainty = uncertainty
+        self._threshold = threshold
+        self._varied = varied
         self.labelled = 0
 
     @torch.no_grad()
@@ -66,9 +76,14 @@ class FakeLabeller:
         image = to_uint8(generator.synthesis(ws, noise))[0].numpy()
         value = self._uncertainty(image)
         grey = image.mean(axis=2)
+        threshold = np.median(grey) if self._threshold is None else self._threshold
         return LabelledImage(
             image=image,
-            mask=(grey > np.median(grey)).astype(np.uint8),
-            uncertainty=np.full(grey.shape, value, np.float32),
+            mask=(grey > threshold).astype(np.uint8),
+            uncertainty=(
+                (grey / 255).astype(np.float32)
+                if self._varied
+                else np.full(grey.shape, value, np.float32)
+            ),
             image_uncertainty=value,
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hdgan.core.sections import Noise
 from hdgan.nets.generator import Generator, to_uint8
 from hdgan.nets.latents import candidate_id
-from hdgan.synthesizer.sampling import Sampler
+from hdgan.synthesizer.sampling import Sampler, draw_acceptance
 from support.tiny_synthesizer import ARCH, DIGEST, sampler
 
 
@@ -86,3 +86,12 @@ def test_conditional_generators_are_asked_for_every_label_in_turn_by_chance() ->
         assert one.label is not None
         expected = generator.mapping.w_avg[arch.labels.index(one.label)]
         torch.testing.assert_close(one.ws[0, 0], expected)
+
+
+def test_acceptance_is_drawn_evenly_and_apart_from_other_seeds_streams_and_samples() -> None:
+    drawn = np.array([draw_acceptance(3, "dataset", (5 << 32) + i) for i in range(2000)])
+    assert drawn[7] == draw_acceptance(3, "dataset", (5 << 32) + 7)
+    assert 0 <= drawn.min() < drawn.max() < 1
+    assert abs(np.mean(drawn < 0.3) - 0.3) < 0.04
+    others = [draw_acceptance(4, "dataset", 5 << 32), draw_acceptance(3, "calibration", 5 << 32)]
+    assert len({drawn[0], drawn[1], *others}) == 4

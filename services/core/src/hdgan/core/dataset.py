@@ -48,6 +48,8 @@ class DatasetSummary:
     classes: tuple[str, ...]
     fractions: tuple[float, ...]
     """Share of each class among all labelled pixels."""
+    ignored: float
+    """Share of all pixels that have no label (255)."""
     sizes: tuple[tuple[int, int], ...]
     """All (width, height) that occur, in pixels."""
 
@@ -81,12 +83,14 @@ def check_dataset(
         by_shard.setdefault(shard, {})[name] = row
     source.check_shards(set(by_shard))
     counts = np.zeros(len(classes), dtype=np.int64)
+    pixels = 0
     sizes: Counter[tuple[int, int]] = Counter()
     for done, (shard, expected) in enumerate(sorted(by_shard.items()), start=1):
         with source.file(shard) as path:
             for size, found in _check_shard(path, f"{uri}/{shard}", expected, classes):
                 sizes[size] += 1
                 counts += found
+                pixels += size[0] * size[1]
         if progress is not None:
             progress(done, len(by_shard))
     total = int(counts.sum())
@@ -96,6 +100,7 @@ def check_dataset(
         shards=len(by_shard),
         classes=tuple(item.name for item in classes),
         fractions=tuple(float(n / total) if total else 0.0 for n in counts),
+        ignored=1 - total / pixels if pixels else 0.0,
         sizes=tuple(sorted(sizes)),
     )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from hdgan.core.run import ClassConfig, SynthesizerConfig
+from hdgan.core.sections import ClassConfig, QuotaConfig, SynthesizerConfig
 from hdgan.synthesizer.calibration import AcceptanceRule
 
 
 def dataset_card(
     config: SynthesizerConfig,
-    classes: list[ClassConfig],
+    classes: Sequence[ClassConfig],
     rule: AcceptanceRule,
     rows: list[dict[str, Any]],
     scores: dict[str, Any],
@@ -25,8 +26,9 @@ def dataset_card(
     """
     side = f"{rows[0]['width']} x {rows[0]['height']} px at {rows[0]['mpp']:g} um/px"
     test = scores["test"]
+    labelled = 1 - _mean(rows, "ignored")
     table = "\n".join(
-        f"| {i} | {one.name} | {one.color} | {_mean_fraction(rows, one.name):.1%} "
+        f"| {i} | {one.name} | {one.color} | {_share(rows, one.name, labelled)} "
         f"| {_number(test['dice']['perClass'].get(one.name))} |"
         for i, one in enumerate(classes)
     )
@@ -39,35 +41,97 @@ generator's own features (Rizvi et al. 2022, Histopathology DatasetGAN).
 |---|---|
 | pairs | {len(rows)}, {side} |
 | seed, truncation, noise | {config.seed}, {config.psi:g}, {config.noise} |
-| kept | images with mean uncertainty <= {rule.max_uncertainty:.4g} \
-({rule.expected_acceptance:.0%} of the calibration draw) |
+| kept | {_kept(rule)} |
+| masks | {_masks(config, 1 - labelled)} |
 | generator | `{generator_digest}` |
 | classifier ensemble | `{ensemble_digest}` |
 
-| index | class | colour | share of pixels | Dice on held-out generated images |
+| index | class | colour | share of labelled pixels | Dice on held-out generated images |
 |---|---|---|---|---|
 {table}
 
 Macro Dice on held-out generated images: {_number(test["dice"]["macro"])}. The score is
 measured against human or stand-in labels of *generated* images; it says how well masks follow
-those labels, not how well a model trained on this dataset does on real slides.
-
+those labels, not how well a model trained on this dataset does on real slides.{_changed(config)}
+{_quotas(config, rule, rows)}
 ## Files
 
 WebDataset shards `shard-*.tar`, per pair `<id>.png` (RGB), `<id>.mask.png` (8-bit indexed, value =
-class index), `<id>.uncertainty.png` (16-bit, 65535 = 1.0: Jensen-Shannon divergence of the
-ensemble, normalised), `<id>.json` (latent and scores). `index.parquet` has one row per pair,
-`classes.json` the classes, `calibration.json` the draw that fixed the uncertainty threshold.
+class index, 255 = no label), `<id>.uncertainty.png` (16-bit, 65535 = 1.0: Jensen-Shannon
+divergence of the ensemble, normalised), `<id>.json` (latent and scores). `index.parquet` has one
+row per pair: `fraction_<class>` and `ignored` (pixels of 255) are shares of all pixels of the
+image and sum to 1. `classes.json` holds the classes, `calibration.json` the draw that fixed which
+images are kept. `hdgan dataset export` writes plain folders.
 
 ## Limits
 
 The generator can repeat or blend what it was trained on: this is not a privacy guarantee. Rare
-structures are rarer here than in tissue, the more so at low truncation.
+structures are rarer here than in tissue, the more so at low truncation{_unless(config)}.
 """
 
 
-def _mean_fraction(rows: list[dict[str, Any]], name: str) -> float:
-    return float(sum(row[f"fraction_{name}"] for row in rows) / len(rows))
+def _kept(rule: AcceptanceRule) -> str:
+    limit = f"images with mean uncertainty <= {rule.max_uncertainty:.4g}"
+    if rule.quotas:
+        limit += ", thinned for quotas"
+    return f"{limit} ({rule.expected_acceptance:.0%} of the calibration draw)"
+
+
+def _masks(config: SynthesizerConfig, ignored: float) -> str:
+    steps = ["as the classifier says"]
+    if config.smoothing == "majority":
+        steps.append(f"then smoothed (majority within {config.smoothing_radius:g} um)")
+    if config.ignore_above is not None:
+        steps.append(
+            f"then 255 where uncertainty > {config.ignore_above:g}: {ignored:.2%} of all pixels"
+        )
+    return ", ".join(steps)
+
+
+def _quotas(config: SynthesizerConfig, rule: AcceptanceRule, rows: list[dict[str, Any]]) -> str:
+    if not config.quotas or rule.acceptance is None:
+        return ""
+    lines = [
+        f"| {one.class_name}, at least {one.min_fraction:g} of the pixels | {one.share:.0%} "
+        f"| {float(rule.acceptance.share(number)):.1%} "
+        f"| {_met(rows, one):.1%} |"
+        for number, one in enumerate(config.quotas)
+    ]
+    return f"""
+## Quotas
+
+| images with | asked for | expected | in this dataset |
+|---|---|---|---|
+{chr(10).join(lines)}
+
+The mix is not the generator's own. `acceptance_probability` in the index (`acceptanceProbability`
+in the JSON) is the probability with which images like this one were kept; weights of 1 over it
+restore the mix below the uncertainty limit, but for images that were never kept.
+"""
+
+
+def _met(rows: list[dict[str, Any]], quota: QuotaConfig) -> float:
+    column = f"fraction_{quota.class_name}"
+    return float(sum(row[column] >= quota.min_fraction for row in rows) / len(rows))
+
+
+def _changed(config: SynthesizerConfig) -> str:
+    if config.smoothing == "none" and config.ignore_above is None:
+        return ""
+    return " It was\nmeasured before masks were changed as said above."
+
+
+def _unless(config: SynthesizerConfig) -> str:
+    return ", unless a quota asks for them" if config.quotas else ""
+
+
+def _share(rows: list[dict[str, Any]], name: str, labelled: float) -> str:
+    """Of the labelled pixels of all images, which are of one size."""
+    return "-" if labelled <= 0 else f"{_mean(rows, f'fraction_{name}') / labelled:.1%}"
+
+
+def _mean(rows: list[dict[str, Any]], column: str) -> float:
+    return float(sum(row[column] for row in rows) / len(rows))
 
 
 def _number(value: float | None) -> str:

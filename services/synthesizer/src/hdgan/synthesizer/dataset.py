@@ -2,184 +2,230 @@
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
-from collections.abc import Iterator
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
-
-from hdgan.core.artifact import FileEntry
-from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.artifact import open_artifact
+from hdgan.core.canonical import canonical_digest
+from hdgan.core.classes import request_classes
+from hdgan.core.errors import RequestError
+from hdgan.core.pieces import Pieces, adopt_file, missing_pieces, pieces_of_part
 from hdgan.core.run import ClassConfig, SynthesizerConfig
 from hdgan.core.stage import StageContext
-from hdgan.core.tar_shards import write_shard
 from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.labelling import Labeller
-from hdgan.synthesizer.calibration import AcceptanceRule, rule_from, to_json
+from hdgan.synthesizer.calibration import (
+    Measured,
+    calibration_document,
+    needs_calibration,
+    rule_from,
+)
 from hdgan.synthesizer.card import dataset_card
+from hdgan.synthesizer.filling import Filler, shard_name, to_fill
+from hdgan.synthesizer.index import classes_document, index_table
+from hdgan.synthesizer.pair import PairMaker
+from hdgan.synthesizer.quotas import check_quotas
 from hdgan.synthesizer.sampling import Sampler
-from hdgan.synthesizer.shard import PairMaker, fill_shard, shard_sizes
+from hdgan.synthesizer.shard import shard_sizes
+from hdgan.synthesizer.smoothing import radius_in_pixels
+from hdgan.synthesizer.unfinished import Unfinished, UnfinishedWork
 
-# Calibration images between two saves: what a kill can cost.
-SAVE_EVERY = 25
+CALIBRATION = "calibration"
+ENCODERS = 3  # threads; one for each picture of a pair
+STALE_SECONDS = 86_400
 
 
 def make_dataset(ctx: StageContext) -> None:
-    """Fix the acceptance rule from the calibration draw, then fill shard after shard.
+    """Fix the acceptance rule from the calibration draw, fill this part's shards, merge all.
 
-    The saved state holds the calibration so far and the finished shards; whole shards are taken
-    over.
+    Part p of N makes the shards k with k % N == p; whoever commits merges what all have made.
     """
     config: SynthesizerConfig = ctx.config
-    classes = TypeAdapter(list[ClassConfig]).validate_python(ctx.value("classes"))
-    ensemble = _ensemble(ctx)
-    known, done = _resume(ctx)
-    if config.drop_most_uncertain > 0 and len(known) < config.calibration:
-        _calibrate(ctx, _maker(ctx, ensemble, classes, "calibration"), known)
-    uncertainties = np.asarray(known, dtype=np.float64)
-    rule = rule_from(uncertainties, config.drop_most_uncertain)
-    ctx.log(f"keeping images with mean uncertainty <= {rule.max_uncertainty:.4g}")
-
-    maker = _maker(ctx, ensemble, classes, "dataset")
+    classes = request_classes(ctx.value("classes"))
+    check_quotas(config.quotas, classes)
+    pieces = Pieces(ctx.store, ctx.request.stage, ctx.request.key)
     sizes = shard_sizes(config.count, config.shard_size)
-    for number in range(len(done), len(sizes)):
-        done.append(_make_shard(ctx, maker, number, sizes, rule))
-        _save(ctx, known, done)
-    _write_index(ctx, classes, rule, uncertainties, done)
+    if not ctx.request.commit:
+        _work(ctx, classes, pieces, sizes)
+    if ctx.committing:
+        _merge(ctx, classes, pieces, len(sizes))
+    else:
+        ctx.work.discard()  # all that counts is in the pieces now
 
 
-def _ensemble(ctx: StageContext) -> PixelEnsemble:
-    ensemble = PixelEnsemble.load(ctx.input("ensemble").read)
-    generator = ctx.input("generator").content_digest
-    if ensemble.spec.generator != generator:
-        raise RequestError(
-            f"the ensemble was trained on features of generator {ensemble.spec.generator[:12]}, "
-            f"this request's generator is {generator[:12]}: run extractor and classifier again"
-        )
-    return ensemble
+def _work(
+    ctx: StageContext, classes: Sequence[ClassConfig], pieces: Pieces, sizes: list[int]
+) -> None:
+    """Make this part's shards that are not there yet."""
+    config: SynthesizerConfig = ctx.config
+    mine = pieces_of_part(len(sizes), ctx.part, ctx.parts)
+    if not mine:
+        return
+    unfinished = UnfinishedWork(ctx)
+    saved = unfinished.find()
+    maker = _maker(ctx, classes)
+    images = _calibration(ctx, maker, pieces, unfinished, saved)
+    rule = rule_from(images, config)
+    ctx.log(
+        f"keeping images with mean uncertainty <= {rule.max_uncertainty:.4g}; "
+        f"{rule.expected_acceptance:.1%} of all are expected to be kept"
+    )
+    digest = _digest(images)
+    drawn, pairs = 0, 0
+    total = sum(sizes[number] for number in mine)
+    with _scratch(ctx) as folder, ThreadPoolExecutor(ENCODERS, "encode") as threads:
+        filler = Filler(ctx, maker, rule, images, unfinished, folder, threads)
+        for number in mine:
+            done = _finished(ctx, pieces, number, digest)
+            if done is None:
+                if unfinished.due:
+                    unfinished.save(len(images) + drawn, images, None)
+                    ctx.check_stop()
+                filling = to_fill(saved.filling, number, digest)
+                progress = partial(_report, ctx, pairs, total)
+                done, filled = filler.fill(filling, sizes[number], drawn, progress)
+                pieces.keep(shard_name(number), done)
+                unfinished.forget(filled)
+            drawn += int(done["draws"])
+            pairs += sizes[number]
+            ctx.progress(pairs, total, "pairs")
 
 
-def _maker(
-    ctx: StageContext, ensemble: PixelEnsemble, classes: list[ClassConfig], stream: Any
-) -> PairMaker:
+def _report(ctx: StageContext, before: int, total: int, pairs: int) -> None:
+    """Say how many of this part's pairs there are."""
+    ctx.progress(before + pairs, total, "pairs")
+
+
+def _finished(ctx: StageContext, pieces: Pieces, number: int, calibration: str) -> Any | None:
+    """The record of a shard that exists and was made by the rule of this calibration, or None."""
+    record = pieces.find(shard_name(number))
+    if record is None or record["calibration"] != calibration:
+        return None
+    return record if adopt_file(ctx.output, record["file"]) is not None else None
+
+
+def _maker(ctx: StageContext, classes: Sequence[ClassConfig]) -> PairMaker:
+    """Makes pairs of the dataset's stream."""
     config: SynthesizerConfig = ctx.config
     artifact = ctx.input("generator")
-    generator = load_generator(artifact.read, ctx.device)
-    sampler = Sampler(
-        generator, artifact.content_digest, stream, config.seed, config.psi, config.noise
-    )
+    ensemble = PixelEnsemble.load(ctx.input("ensemble").read)
+    if ensemble.spec.generator != artifact.content_digest:
+        raise RequestError(
+            f"the ensemble was trained on features of generator {ensemble.spec.generator[:12]}, "
+            f"this request's generator is {artifact.content_digest[:12]}: run extractor and "
+            "classifier again"
+        )
     mpp = ctx.value("mpp")
     if not isinstance(mpp, int | float):
         raise RequestError(f"request.context.mpp must be a number, got {mpp!r}")
-    return PairMaker(sampler, Labeller(ensemble, ctx.device), classes, float(mpp))
+    radius = config.smoothing_radius
+    sampler = Sampler(
+        load_generator(artifact.read, ctx.device),
+        artifact.content_digest,
+        "dataset",
+        config.seed,
+        config.psi,
+        config.noise,
+    )
+    return PairMaker(
+        sampler,
+        Labeller(ensemble, ctx.device),
+        classes,
+        float(mpp),
+        ignore_above=config.ignore_above,
+        smoothing_px=None if radius is None else radius_in_pixels(radius, float(mpp)),
+    )
 
 
-def _calibrate(ctx: StageContext, maker: PairMaker, known: list[float]) -> None:
-    """Append mean uncertainties of images of the calibration stream to those that are known."""
-    config: SynthesizerConfig = ctx.config
-    saved = len(known)
-    for index in range(len(known), config.calibration):
-        # Otherwise a machine that is taken away often would never get through a long calibration.
-        if ctx.stop_requested or index - saved >= SAVE_EVERY:
-            _save(ctx, known, [])
-            saved = index
-        known.append(maker.uncertainty(index))
-        ctx.progress(index + 1, config.calibration, "calibration images")
-    _save(ctx, known, [])
-
-
-def _make_shard(
-    ctx: StageContext, maker: PairMaker, number: int, sizes: list[int], rule: AcceptanceRule
-) -> dict[str, Any]:
-    """Fill and upload one shard; returns its file entry and index rows as JSON values."""
-    rows: list[dict[str, Any]] = []
-    before = sum(sizes[:number])
-
-    def members() -> Iterator[tuple[str, bytes]]:
-        for pair in fill_shard(maker, number, sizes[number], rule, ctx.check_stop):
-            rows.append(pair.row)
-            ctx.progress(before + len(rows), sum(sizes), "pairs")
-            # A fixed order; WebDataset wants the files of one id side by side.
-            yield from sorted(pair.members.items())
-
-    path = _scratch(ctx) / f"shard-{number:05d}.tar"
-    try:
-        write_shard(path, members())
-        entry = ctx.output.add_file(path.name, path)
-    finally:
-        path.unlink(missing_ok=True)
-    for row in rows:
-        row["shard"] = entry.name
-    return {"file": entry.model_dump(mode="json"), "rows": rows}
-
-
-def _scratch(ctx: StageContext) -> Path:
-    folder = ctx.scratch / "dataset" / ctx.request.key[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _save(ctx: StageContext, uncertainties: list[float], done: list[dict[str, Any]]) -> None:
-    """Save calibration images and shards so far, then stop if that was asked for."""
-    state = {"uncertainties": uncertainties, "shards": done}
-    step = len(uncertainties) + len(done)
-    ctx.work.save(step, {"shards.json": json.dumps(state).encode()}, {})
-    ctx.check_stop()
-
-
-def _resume(ctx: StageContext) -> tuple[list[float], list[dict[str, Any]]]:
-    saved = ctx.work.latest()
-    if saved is None:
-        return [], []
-    state = json.loads(saved.read("shards.json"))
-    done: list[dict[str, Any]] = []
-    for shard in state["shards"]:
-        entry = FileEntry.model_validate(shard["file"])
-        try:
-            ctx.output.adopt(entry)
-        except InputMissing as error:
-            ctx.log(f"making the shards from {entry.name} on again: {error}", level="warning")
-            break
-        done.append(shard)
-    known = [float(value) for value in state["uncertainties"]]
-    ctx.log(f"taking over {len(known)} calibration images and {len(done)} finished shards")
-    return known, done
-
-
-def _write_index(
+def _calibration(
     ctx: StageContext,
-    classes: list[ClassConfig],
-    rule: AcceptanceRule,
-    uncertainties: NDArray[np.float64],
-    done: list[dict[str, Any]],
-) -> None:
+    maker: PairMaker,
+    pieces: Pieces,
+    unfinished: UnfinishedWork,
+    saved: Unfinished,
+) -> list[Measured]:
+    """The calibration draw: the one kept first by any part, made here if there is none yet."""
     config: SynthesizerConfig = ctx.config
-    rows = [row for shard in done for row in shard["rows"]]
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
-    ctx.output.add_bytes("index.parquet", buffer.getvalue())
-    document = {
-        "classes": [
-            {"index": i, "name": one.name, "color": one.color} for i, one in enumerate(classes)
-        ]
-    }
-    ctx.output.add_bytes("classes.json", (json.dumps(document, indent=1) + "\n").encode())
-    settings = {
-        "dropMostUncertain": config.drop_most_uncertain,
-        "seed": config.seed,
-        "psi": config.psi,
-        "images": len(uncertainties),
-    }
-    ctx.output.add_bytes("calibration.json", to_json(rule, uncertainties, settings))
+    if not needs_calibration(config):
+        return []
+    kept = pieces.find(CALIBRATION)
+    if kept is None:
+        images = list(saved.images)
+        if images:
+            ctx.log(f"taking over {len(images)} calibration images")
+        drawing = dataclasses.replace(
+            maker, sampler=dataclasses.replace(maker.sampler, stream="calibration")
+        )
+        for index in range(len(images), config.calibration):
+            if unfinished.due:
+                unfinished.save(index, images, None)
+                ctx.check_stop()
+            images.append(drawing.label(index).measured)
+            ctx.progress(index + 1, config.calibration, "calibration images")
+        # All parts go on with the same draw, should machines differ in a last bit.
+        kept = pieces.keep_first(CALIBRATION, [one.to_json() for one in images])
+    else:
+        ctx.log(f"taking over {len(kept)} calibration images")
+    return [Measured.from_json(one) for one in kept]
+
+
+def _digest(images: Sequence[Measured]) -> str:
+    return canonical_digest([one.to_json() for one in images])
+
+
+@contextmanager
+def _scratch(ctx: StageContext) -> Iterator[Path]:
+    """A folder of this attempt's own on scratch; it goes in the end."""
+    place = ctx.scratch / "dataset" / ctx.request.key[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    for old in place.iterdir():
+        # Of an attempt that was killed: a live one writes to its folder more often than that.
+        if time.time() - old.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"part-{ctx.part:05d}-", dir=place) as folder:
+        yield Path(folder)
+
+
+def _merge(ctx: StageContext, classes: Sequence[ClassConfig], pieces: Pieces, shards: int) -> None:
+    """Put together what the parts have made: index, classes, calibration and card.
+
+    InputMissing if a part has not finished.
+    """
+    config: SynthesizerConfig = ctx.config
+    images = [Measured.from_json(one) for one in pieces.find(CALIBRATION) or []]
+    digest = _digest(images)
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for number in range(shards):
+        record = _finished(ctx, pieces, number, digest)
+        if record is None:
+            missing.append(f"{shard_name(number)} (part {number % ctx.parts})")
+        else:
+            name = record["file"]["name"]
+            rows += [row | {"shard": name} for row in record["rows"]]
+    if missing:
+        if open_artifact(ctx.store, ctx.request.stage, ctx.request.key) is not None:
+            return  # another commit was faster, and has cleared the pieces away
+        raise missing_pieces(missing, ctx.parts, "shards")
+    rule = rule_from(images, config)
+    output = ctx.output
+    output.add_bytes("index.parquet", index_table(rows, classes))
+    output.add_bytes("classes.json", classes_document(classes))
+    output.add_bytes("calibration.json", calibration_document(rule, images, classes, config))
     scores = json.loads(ctx.input("ensemble").read("scores.json"))
     generator = ctx.input("generator").content_digest
     ensemble = ctx.input("ensemble").content_digest
     card = dataset_card(config, classes, rule, rows, scores, generator, ensemble)
-    ctx.output.add_bytes("README.md", card.encode())
+    output.add_bytes("README.md", card.encode())
+    output.commit(ctx.run_info)
+    ctx.work.discard()

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
+from concurrent.futures import Executor
 
 from hdgan.core.errors import DataError
-from hdgan.core.masks import encode_mask
-from hdgan.core.run import ClassConfig
-from hdgan.nets.labelling import Labeller
 from hdgan.synthesizer.calibration import AcceptanceRule
-from hdgan.synthesizer.pictures import encode_rgb, encode_uncertainty
-from hdgan.synthesizer.sampling import SHARD_SPAN, Sample, Sampler
+from hdgan.synthesizer.pair import Encoding, Pair, PairMaker
+from hdgan.synthesizer.sampling import SHARD_SPAN, draw_acceptance
 
 # A shard that needs this many times the draws the calibration predicts will never fill: the
 # calibration no longer describes the generator.
@@ -24,81 +17,11 @@ MAX_DRAWS_FACTOR = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """One accepted pair: the members of its tar entry group and its row of index.parquet."""
+class Place:
+    """How far a shard is: draws that are done with, and pairs they gave."""
 
-    members: dict[str, bytes]
-    row: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class PairMaker:
-    """Labels samples and encodes what is kept."""
-
-    sampler: Sampler
-    labeller: Labeller
-    classes: list[ClassConfig]
-    mpp: float
-
-    def uncertainty(self, index: int) -> float:
-        """Mean uncertainty of sample `index`, in [0, 1]."""
-        sample = self.sampler.sample(index)
-        labelled = self.labeller.label(self.sampler.generator, sample.ws, sample.noise)
-        return labelled.image_uncertainty
-
-    def pair(self, index: int, rule: AcceptanceRule) -> Pair | None:
-        """The pair of sample `index`, or None when the rule drops it."""
-        sample = self.sampler.sample(index)
-        labelled = self.labeller.label(self.sampler.generator, sample.ws, sample.noise)
-        if not rule.accepts(labelled.image_uncertainty):
-            return None
-        counts = np.bincount(labelled.mask.ravel(), minlength=len(self.classes))
-        fractions = {
-            one.name: float(n / labelled.mask.size)
-            for one, n in zip(self.classes, counts, strict=True)
-        }
-        image = encode_rgb(labelled.image, sample.id)
-        mask = encode_mask(labelled.mask, self.classes)
-        height, width = labelled.mask.shape
-        described = self._describe(sample, labelled.image_uncertainty, fractions)
-        return Pair(
-            members={
-                f"{sample.id}.png": image,
-                f"{sample.id}.mask.png": mask,
-                f"{sample.id}.uncertainty.png": encode_uncertainty(labelled.uncertainty),
-                f"{sample.id}.json": (json.dumps(described) + "\n").encode(),
-            },
-            row={
-                "id": sample.id,
-                "index": sample.index,
-                "width": width,
-                "height": height,
-                "mpp": self.mpp,
-                "uncertainty": labelled.image_uncertainty,
-                "image_sha256": hashlib.sha256(image).hexdigest(),
-                "mask_sha256": hashlib.sha256(mask).hexdigest(),
-                **{f"fraction_{name}": value for name, value in fractions.items()},
-            },
-        )
-
-    def _describe(
-        self, sample: Sample, uncertainty: float, fractions: dict[str, float]
-    ) -> dict[str, Any]:
-        """The pair's JSON: everything needed to make it again."""
-        return {
-            "id": sample.id,
-            "generator": self.sampler.generator_digest,
-            "stream": self.sampler.stream,
-            "seed": self.sampler.seed,
-            "index": sample.index,
-            "psi": self.sampler.psi,
-            "noise": self.sampler.noise,
-            "w": [float(v) for v in sample.ws[0, 0].cpu()],
-            "label": sample.label,
-            "mpp": self.mpp,
-            "scores": {"uncertainty": uncertainty, "fractions": fractions},
-            "acceptanceProbability": 1.0,
-        }
+    draws: int = 0
+    pairs: int = 0
 
 
 def fill_shard(
@@ -106,31 +29,51 @@ def fill_shard(
     number: int,
     size: int,
     rule: AcceptanceRule,
-    before_each: Callable[[], None],
-) -> Iterator[Pair]:
-    """Accepted pairs of shard `number`, in order of its own sub-stream, until there are `size`.
+    start: Place,
+    pause: Callable[[], bool],
+    threads: Executor,
+) -> Iterator[tuple[Place, Pair | None]]:
+    """What each draw of shard `number` gave, in the order of its own sub-stream, from `start` on.
 
-    Args:
-        before_each: called before every draw; may raise to stop.
+    Ends with `size` pairs, or after a draw at which `pause` said so; either way everything that was
+    begun has been given out. While a pair is encoded (in `threads`) the next sample is made; not
+    more than one pair waits.
 
     Raises:
-        DataError: hardly any image passes the rule.
+        DataError: hardly any image is kept.
     """
-    limit = int(MAX_DRAWS_FACTOR * (size + 10) / max(rule.expected_acceptance, 1e-3))
-    accepted = 0
-    for draw in range(limit):
-        before_each()
-        pair = maker.pair(number * SHARD_SPAN + draw, rule)
-        if pair is None:
-            continue
-        accepted += 1
-        yield pair
-        if accepted == size:
-            return
-    raise DataError(
-        f"shard {number}: only {accepted} of {limit} images are below the uncertainty threshold "
-        f"{rule.max_uncertainty:g} (calibration predicted {rule.expected_acceptance:.0%}): raise "
-        "synthesizer.calibration, or lower synthesizer.dropMostUncertain"
+    limit = int(MAX_DRAWS_FACTOR * (size + 10) / rule.expected_acceptance)
+    waiting: tuple[Place, Encoding] | None = None
+    place = start
+    while place.pairs < size and not pause():
+        if place.draws >= limit:
+            raise DataError(_too_few(number, place, rule))
+        pixels = maker.label(number * SHARD_SPAN + place.draws)
+        probability = rule.probability(pixels.measured)
+        kept = _drawn(maker, pixels.sample.index) < probability
+        place = Place(place.draws + 1, place.pairs + kept)
+        if waiting is not None:
+            yield waiting[0], waiting[1].pair()
+            waiting = None
+        if kept:
+            waiting = place, maker.encode(pixels, probability, threads)
+        else:
+            yield place, None
+        del pixels
+    if waiting is not None:
+        yield waiting[0], waiting[1].pair()
+
+
+def _drawn(maker: PairMaker, index: int) -> float:
+    return draw_acceptance(maker.sampler.seed, maker.sampler.stream, index)
+
+
+def _too_few(number: int, place: Place, rule: AcceptanceRule) -> str:
+    return (
+        f"shard {number}: only {place.pairs} of {place.draws} images were kept (uncertainty at "
+        f"most {rule.max_uncertainty:g}{', quotas' if rule.quotas else ''}; calibration predicted "
+        f"{rule.expected_acceptance:.3g}): raise synthesizer.calibration, or lower "
+        "synthesizer.dropMostUncertain or the quotas"
     )
 
 

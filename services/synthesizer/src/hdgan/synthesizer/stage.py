@@ -19,4 +19,5 @@ DATASET = Stage(
     version=STAGE_VERSIONS["dataset"],
     config=SynthesizerConfig,
     run=make_dataset,
+    parts=True,
 )
