@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from figures import Figure, smaller
 from hdgan.gan_trainer.augment import resampling
 
 SIDE = 64
@@ -21,7 +22,7 @@ BATCH = 32
 REPEATS = 9
 
 
-def ada_resampling() -> dict[str, object]:
+def ada_resampling() -> tuple[list[Figure], dict[str, object]]:
     """Seconds per batch for both, and their ratio."""
     images = torch.rand(BATCH, 3, SIDE, SIDE, requires_grad=True)
     turn = torch.tensor([[0.9, -0.3, 0.1], [0.3, 1.1, -0.2], [0.0, 0.0, 1.0]])
@@ -40,7 +41,7 @@ def ada_resampling() -> dict[str, object]:
     # The first round warms up.
     matrices = statistics.median(matrices_seconds[1:])
     convolutions = statistics.median(convolutions_seconds[1:])
-    return {
+    details: dict[str, object] = {
         "side": SIDE,
         "batch": BATCH,
         "threads": torch.get_num_threads(),
@@ -48,6 +49,7 @@ def ada_resampling() -> dict[str, object]:
         "convolutionSeconds": round(convolutions, 4),
         "ratio": round(convolutions / matrices, 2),
     }
+    return [smaller("ada resampling, 64 px", matrices, convolutions, "s")], details
 
 
 def _seconds(images: Tensor, inverse: Tensor) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from figures import Figure
 from hdgan.core.run import GanTrainerConfig
 from hdgan.gan_trainer.training import Training
 from live_tensors import peak_tensor_bytes
@@ -26,7 +27,7 @@ LIMIT = 16 * 2**30
 SECONDS = 240.0
 
 
-def tile4096_memory() -> dict[str, object]:
+def tile4096_memory() -> tuple[list[Figure], dict[str, object]]:
     """Peak bytes by side, measured (null: beyond the limits) and counted, and extrapolated."""
     measured: dict[int, Memory] = {}
     for side in SIDES:
@@ -36,7 +37,11 @@ def tile4096_memory() -> dict[str, object]:
         measured[side] = memory
     largest = max(measured, default=None)
     counted = {side: step_tensor_bytes(side) for side in (largest, TARGET) if side is not None}
-    return {
+    figures = [
+        Figure(f"tile4096 training step, {side} px", one.seconds, "s", peak_rss_mb=one.peak / 1e6)
+        for side, one in measured.items()
+    ]
+    return figures, {
         "threads": torch.get_num_threads(),
         "batch": BATCH,
         "limitBytes": LIMIT,

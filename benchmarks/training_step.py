@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from baselines.training import PlainTraining
+from figures import Figure, faster
 from hdgan.gan_trainer.training import Training
 from measuring import Memory, in_fresh_process, median_seconds, peak_memory
 from networks_compared import SIDES, Size, config_of, largest_differences
@@ -25,12 +26,16 @@ CYCLE = {0: 1, 4: 3, 1: 12}
 MEMORY_SECONDS = 120.0
 
 
-def training_step() -> dict[str, object]:
+def training_step() -> tuple[list[Figure], dict[str, object]]:
     """Images per second over a cycle, the ratio to plain, and the memory of each."""
-    return {"threads": torch.get_num_threads(), **{size: _compared(size) for size in SIDES}}
+    compared = {size: _compared(size) for size in SIDES}
+    return [figure for figures, _ in compared.values() for figure in figures], {
+        "threads": torch.get_num_threads(),
+        **{size: details for size, (_, details) in compared.items()},
+    }
 
 
-def _compared(size: Size) -> dict[str, object]:
+def _compared(size: Size) -> tuple[list[Figure], dict[str, object]]:
     differences = largest_differences(size)
     steps = {variant: step_of(variant, size) for variant in VARIANTS}
     seconds = dict.fromkeys(VARIANTS, 0.0)
@@ -43,11 +48,23 @@ def _compared(size: Size) -> dict[str, object]:
         variant: in_fresh_process(_memory, variant, size, seconds=MEMORY_SECONDS)
         for variant in VARIANTS
     }
-    return {
+    rates = {variant: images / seconds[variant] for variant in VARIANTS}
+    figures = [
+        faster(
+            f"training step, {SIDES[size]} px, {variant}",
+            rates[variant],
+            rates["plain"],
+            "images/s",
+            None if (one := memory[variant]) is None else one.peak / 1e6,
+        )
+        for variant in VARIANTS
+        if variant != "plain"
+    ]
+    return figures, {
         "side": SIDES[size],
         "batch": config_of(size).batch,
         "largestDifferences": differences,
-        "imagesPerSecond": {v: round(images / seconds[v], 2) for v in VARIANTS},
+        "imagesPerSecond": {v: round(rates[v], 2) for v in VARIANTS},
         "ratioToPlain": {v: round(seconds["plain"] / seconds[v], 2) for v in VARIANTS},
         "memory": {v: None if one is None else one.to_json() for v, one in memory.items()},
     }

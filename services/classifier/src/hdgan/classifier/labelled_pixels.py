@@ -16,9 +16,6 @@ import numpy.typing as npt
 from hdgan.core.errors import RequestError
 
 BLOCK_PIXELS = 16_384  # 4 rows of a 4096 px image: about 2 MB of 16-bit features of 496 channels
-CHUNK_PIXELS = 1024
-"""Pixels of one class that are read together from one block."""
-
 Mask = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
@@ -48,7 +45,7 @@ class LabelledPixels:
         rows = np.asarray(self.labels[image][top : top + self.block_rows])
         return image, np.flatnonzero(rows.reshape(-1) == value).astype(np.int64) + top * width
 
-    def chunks(self, value: int, size: int = CHUNK_PIXELS) -> Chunks:
+    def chunks(self, value: int, size: int) -> Chunks:
         """The pixels of a class in chunks of at most `size`, each from one block."""
         counts = self.per_block[value]
         chunks_of_block = -(-counts // size)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdgan.classifier.labelled_pixels import CHUNK_PIXELS, LabelledPixels
+from hdgan.classifier.labelled_pixels import LabelledPixels
 from hdgan.nets.cpu_rows import cpu_rows
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.shards import ImageFeatures
@@ -28,6 +28,14 @@ from hdgan.nets.shards import ImageFeatures
 POOL_BYTES = 2**30
 SEGMENTS = 8
 """Segments in the pool; one more is being read."""
+
+CHUNKS_IN_POOL = 256
+"""Chunks of each class that the pool holds at least: with fewer, it is of too few places and a
+network learns these by turns."""
+
+SMALLEST_CHUNK, LARGEST_CHUNK = 64, 1024
+"""Pixels of one class that are read together from one block. Below, reading takes too long; above,
+it gets no faster."""
 
 # First words of the seed sequences; 1 is taken by the initial weights.
 DRAW_STREAM, DROPOUT_STREAM, ORDER_STREAM, NOISE_STREAM = 2, 3, 4, 5
@@ -56,15 +64,20 @@ class RowReader:
     """Standardised rows of labelled pixels, from the maps of the training images."""
 
     def __init__(
-        self, ensemble: PixelEnsemble, images: Sequence[ImageFeatures], pixels: LabelledPixels
+        self,
+        ensemble: PixelEnsemble,
+        images: Sequence[ImageFeatures],
+        pixels: LabelledPixels,
+        chunk: int = LARGEST_CHUNK,
     ) -> None:
+        """`chunk`: most pixels of one."""
         spec = ensemble.spec
         self.channels = spec.plan.channels
         self._images = images
         self._side = spec.plan.resolution
         self._mean = spec.mean.astype(np.float32)
         self._factor = spec.inverse_std().astype(np.float32)
-        self._chunks = [pixels.chunks(value) for value in range(len(pixels.counts))]
+        self._chunks = [pixels.chunks(value, chunk) for value in range(len(pixels.counts))]
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -146,21 +159,23 @@ class RowPool:
 
         Every class must have a pixel.
         """
-        self._reader = RowReader(ensemble, images, pixels)
         self._members = ensemble.spec.members
         self._seed = seed
         self._batch = batch
         self._device = device
         classes = len(pixels.counts)
-        capacity = budget // (4 * self._reader.channels)
+        channels = ensemble.spec.plan.channels
+        capacity = budget // (4 * channels)
         self._whole = sum(pixels.counts) <= capacity
-        chunk = min(CHUNK_PIXELS, max(pixels.counts, default=1))
+        chunk = capacity // (classes * CHUNKS_IN_POOL)
+        chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
+        self._reader = RowReader(ensemble, images, pixels, chunk)
         per_segment = max(1, capacity // ((SEGMENTS + 1) * classes * chunk))
         self._plan = SegmentPlan(seed, self._reader.chunks, per_segment)
         # A member draws as many rows as are read meanwhile.
         self._steps_per_segment = max(1, per_segment * classes * chunk // batch)
         rows = sum(pixels.counts) if self._whole else per_segment * classes * chunk
-        self._shape = (1 if self._whole else SEGMENTS, rows, self._reader.channels)
+        self._shape = (1 if self._whole else SEGMENTS, rows, channels)
         self._rows = torch.empty(0)  # [segments, rows, C]: segment n is in place n % segments
         self._sizes = np.zeros((self._shape[0], classes), dtype=np.int64)
         self._held: list[int | None] = [None] * self._shape[0]

@@ -95,14 +95,15 @@ class Training:
         while not self.state.finished:
             if stop():
                 return False
-            self.state.loss_sum += self._step(self.state.step)
+            self.state.loss_sum += self.step(self.state.step)
             self.state.step += 1
             on_step(self.state.step, self.steps)
             if self.state.step % self.steps_per_epoch == 0:
                 on_epoch(self._end_epoch())
         return True
 
-    def _step(self, step: int) -> float:
+    def step(self, step: int) -> float:
+        """Step number `step` of the run; returns its mean loss in nats."""
         settings = self.settings
         self.ensemble.train()
         batch = self.pool.draw(step)

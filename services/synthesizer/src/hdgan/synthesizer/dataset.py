@@ -130,7 +130,7 @@ def _maker(ctx: StageContext, classes: Sequence[ClassConfig]) -> PairMaker:
         raise RequestError(f"request.context.mpp must be a number, got {mpp!r}")
     radius = config.smoothing_radius
     sampler = Sampler(
-        load_generator(artifact.read, ctx.device),
+        load_generator(artifact.read, ctx.device, ensemble.spec.precision),
         artifact.content_digest,
         "dataset",
         config.seed,
