@@ -2,12 +2,13 @@
 #
 #   PYTHON       the interpreter .venv is made from
 #   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
-#   SLIDES, FROM_SCRATCH  see `make help`
+#   SLIDES, FROM_SCRATCH, GENERATOR  see `make help`
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 SLIDES ?=
 FROM_SCRATCH ?=
+GENERATOR ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +22,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo test lint format bench clean distclean
+.PHONY: help install demo test lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,6 +30,7 @@ help: ## this list
 	@echo
 	@echo '  make demo SLIDES=dir        the demo on your own slides'
 	@echo '  make demo FROM_SCRATCH=1    the demo without the shipped generator: trains for hours'
+	@echo '  make quality GENERATOR=x    one generator alone'
 	@echo '  make TORCH_INDEX=url ...    look for torch in this index, too, when .venv is made'
 
 install: $(INSTALLED) ## .venv with all rooms in it (the other targets call this)
@@ -68,6 +70,9 @@ format: $(INSTALLED) ## format the code and sort its imports
 
 bench: $(INSTALLED) ## the performance figures this project quotes
 	@$(PY) benchmarks/run.py
+
+quality: $(INSTALLED) ## segmentation quality of the shipped generators: writes docs/quality.md
+	@$(PY) examples/quality.py $(addprefix --generator ,$(GENERATOR))
 
 clean: ## remove demo/ (its store and dataset too) and the caches of the tools; .venv stays
 	@echo 'Removing demo/, dist/ folders and the caches of pytest, mypy, ruff, import-linter, hypothesis and coverage'
