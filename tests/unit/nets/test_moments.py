@@ -87,8 +87,7 @@ def test_any_map_and_any_labels_give_the_moments_of_their_samples(
     stored: list[NativeMap] = [tensor_to_stored(one) for one in maps]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moments, "BAND_VALUES", band)
-        patch.setattr(moments, "LABEL_VALUES", band)
-        found = labelled_moments(stored, labelled)
+        found = labelled_moments(stored, labelled, threads=1 + seed % 3)
     if share:
         require_equal(found, maps, labelled)
     else:
@@ -173,3 +172,23 @@ def test_moments_survive_json_bit_for_bit() -> None:
     again = Moments.from_json(found.to_json())
     assert (again.mean == found.mean).all()
     assert (again.deviation == found.deviation).all()
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    maps = [native_map(8, (32, 32, 7), torch.float16), native_map(9, (64, 64, 3), torch.float16)]
+    labelled = np.random.default_rng(5).random((64, 64)) < 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "BAND_VALUES", 500)
+        one, four = (labelled_moments(maps, labelled, threads=count) for count in (1, 4))
+    assert np.array_equal(one.mean, four.mean)
+    assert np.array_equal(one.deviation, four.deviation)
+
+
+def test_nothing_is_read_of_rows_without_labels() -> None:
+    """Not a number there would show."""
+    one = native_map(3, (16, 4, 2), torch.float32)
+    labelled = np.zeros((64, 16), dtype=bool)
+    labelled[20:28] = True  # native rows 4 to 7
+    expected = labelled_moments([one], labelled)
+    one[:3] = one[9:] = torch.nan
+    assert np.array_equal(labelled_moments([one], labelled).deviation, expected.deviation)

@@ -15,7 +15,8 @@ paper's size that touches 0.5 billion native values per picture instead of sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +24,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hdgan.nets.kernels.sample_weights import add_sample_weights, add_weighted_sums
 from hdgan.nets.pyramid import NativeMap, axis_taps, stored_to_tensor
 
-# Native rows are taken in bands of about this many values: 1 MB in float64, which the caches hold.
+# Native rows are taken in bands of about this many values: 512 kB, which the caches hold.
 BAND_VALUES = 2**17
-# Label rows that are in float64 at a time: 4096 x 128 of them are 4 MB.
-LABEL_VALUES = 2**19
 # The shift before squaring is the mean over one in so many native rows. If it is k standard
 # deviations off the mean, squaring loses k^2 in precision, and k^2 is about this at most.
 SHIFT_STRIDE = 8
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -81,102 +83,32 @@ def merge_moments(parts: Iterable[Moments], channels: int) -> Moments:
     return Moments(count, mean, deviation)
 
 
-def labelled_moments(maps: Sequence[NativeMap], labelled: npt.NDArray[np.bool_]) -> Moments:
+def labelled_moments(
+    maps: Sequence[NativeMap], labelled: Bools, *, threads: int | None = None
+) -> Moments:
     """Moments of the vectors of a picture's labelled pixels.
 
     `maps` native [h, w, C_m], coarse to fine, tensors on any device or (read-only) memory maps;
-    `labelled` bool [H, W]. Memory: a few bands of rows, whatever the size of the maps. Exact up to
-    float64 rounding of the native values' own spread.
+    `labelled` bool [H, W]; `threads`: None: as many as torch uses, their number changes nothing.
+    Memory: a few bands of rows, whatever the size of the maps. Exact up to float64 rounding of the
+    native values' own spread.
     """
     count = int(np.count_nonzero(labelled))
     groups: dict[tuple[int, int], list[int]] = {}
     for index, one in enumerate(maps):
         groups.setdefault((int(one.shape[0]), int(one.shape[1])), []).append(index)
     found: dict[int, tuple[Floats, Floats]] = {}
-    for shape, members in groups.items():
-        sums = _sums([maps[index] for index in members], labelled, shape, count)
-        found |= dict(zip(members, sums, strict=True))
+    with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
+        for shape, members in groups.items():
+            sampling = Sampling.of(shape, np.ascontiguousarray(labelled))
+            sums = _sums([maps[index] for index in members], sampling, count, pool)
+            found |= dict(zip(members, sums, strict=True))
     ordered = [found[index] for index in range(len(maps))]
     return Moments(
         count,
         np.concatenate([mean for mean, _ in ordered]),
         np.concatenate([deviation for _, deviation in ordered]),
     )
-
-
-def _sums(
-    maps: Sequence[NativeMap], labelled: npt.NDArray[np.bool_], shape: tuple[int, int], count: int
-) -> list[tuple[Floats, Floats]]:
-    """Mean and summed squared deviation, float64 [C] each, of maps of one native shape."""
-    height, width = shape
-    channels = [int(one.shape[2]) for one in maps]
-    if count == 0:
-        return [(np.zeros(size), np.zeros(size)) for size in channels]
-    down, right = (
-        AxisWeights.of(height, labelled.shape[0]),
-        AxisWeights.of(width, labelled.shape[1]),
-    )
-    shifts = [_shift(one, labelled, down, right) for one in maps]
-    first = [np.zeros(size) for size in channels]
-    second = [np.zeros(size) for size in channels]
-    rows = max(1, BAND_VALUES // (width * max(channels)))
-    for start, weights in coefficient_bands(labelled, down, right, rows):
-        stop = min(start + weights.first.shape[0] + 1, height)
-        for native, shift, ones, squares in zip(maps, shifts, first, second, strict=True):
-            x_RWC = _rows(native, start, stop)
-            x_RWC -= shift
-            _add_band(x_RWC, weights, ones, squares)
-    return [
-        (shift + ones / count, np.maximum(squares - ones**2 / count, 0.0))
-        for shift, ones, squares in zip(shifts, first, second, strict=True)
-    ]
-
-
-def _add_band(x_RWC: Floats, weights: Coefficients, ones: Floats, squares: Floats) -> None:
-    """Add a band's share to `ones` and `squares` [C].
-
-    `x_RWC` is shifted; it has one row more than the coefficients [r, W], except at the bottom of
-    the map, where the last row has no row below and its coefficients for that are 0. numpy, on one
-    thread: torch's would wait for each other in operations as short as these.
-    """
-    rows, width, channels = weights.first.shape[0], x_RWC.shape[1], x_RWC.shape[2]
-    here, below = x_RWC[:rows], x_RWC[1 : rows + 1]
-    ones += weights.first.reshape(-1) @ here.reshape(-1, channels)
-    total = here * weights.same[:, :, None]
-    scratch = np.empty_like(total)
-
-    def add(coefficients: Floats, other: Floats, columns: int) -> None:
-        """Twice the pairs of a pixel with `other`; the pixels at the right end have none."""
-        part = scratch[: other.shape[0], :columns]
-        twice = 2 * coefficients[: other.shape[0], :columns, None]
-        total[: other.shape[0], :columns] += np.multiply(other, twice, out=part)
-
-    if weights.right.any():
-        add(weights.right, here[:, 1:], width - 1)
-    if weights.down.any():
-        add(weights.down, below, width)
-    if weights.across.any():
-        add(weights.across, below[:, 1:], width - 1)
-        crossed = scratch[: below.shape[0], : width - 1]
-        np.multiply(here[: below.shape[0], 1:], below[:, :-1], out=crossed)
-        twice = 2 * weights.across[: below.shape[0], :-1]
-        squares += np.einsum("rw,rwc->c", twice, crossed)
-    total *= here
-    squares += total.sum(axis=(0, 1))
-
-
-def _shift(
-    native: NativeMap, labelled: npt.NDArray[np.bool_], down: AxisWeights, right: AxisWeights
-) -> Floats:
-    """About the mean, float64 [C]: the weighted mean over one in `SHIFT_STRIDE` native rows that
-    any labelled pixel touches."""
-    total, weight = np.zeros(int(native.shape[2])), 0.0
-    for row in down.touched(np.asarray(labelled.any(axis=1)))[::SHIFT_STRIDE].tolist():
-        coefficients = band_coefficients(labelled, down, right, row, row + 1).first[0]
-        total += coefficients @ _rows(native, row, row + 1)[0]
-        weight += float(coefficients.sum())
-    # The first row is the lower neighbour of a labelled pixel, with a weight above 0.
-    return total / weight
 
 
 @dataclass(frozen=True)
@@ -187,7 +119,6 @@ class AxisWeights:
     float64 [N] in [0, 1): the weight of the next one, 0 where there is none.
     """
 
-    native: int
     low: npt.NDArray[np.int64]
     high: Floats
 
@@ -196,110 +127,125 @@ class AxisWeights:
         """Of an axis of `native` pixels sampled at `output` pixel centres."""
         low, high, weight = axis_taps(native, output, torch.arange(output))
         inside = (high > low).to(torch.float64)
-        return AxisWeights(native, low.numpy(), (weight.to(torch.float64) * inside).numpy())
-
-    def outputs(self, start: int, stop: int) -> tuple[int, int]:
-        """First and last + 1 output pixel that draws on native pixels start..stop."""
-        first, last = np.searchsorted(self.low, [start - 1, stop])
-        return int(first), int(last)
-
-    def touched(self, outputs: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Native pixels, ascending, that the output pixels in the bool [N] draw on."""
-        seen = np.zeros(self.native + 1, dtype=bool)
-        seen[self.low[outputs]] = True
-        seen[self.low[outputs & (self.high > 0)] + 1] = True
-        return np.flatnonzero(seen[: self.native])
-
-    def sums(
-        self, values: Floats, axis: int, first: int, start: int, stop: int
-    ) -> tuple[Floats, Floats, Floats]:
-        """Weighted sums of output values onto native pixels start..stop along `axis`.
-
-        `values` are those of output pixels from `first` on. The three results weight an output
-        pixel by w (onto both of its native pixels), by w^2 (onto both) and by the product of its
-        two weights (onto the lower one).
-        """
-        values = np.moveaxis(values, axis, 0)
-        here = slice(first, first + values.shape[0])
-        low, high = self.low[here], self.high[here]
-        starts = np.flatnonzero(np.diff(low, prepend=-1))
-        shape = (stop - start + 2, *values.shape[1:])  # one spare at either end
-
-        def onto(weights: Floats, offset: int, result: Floats) -> None:
-            weighted = values * weights.reshape(-1, *[1] * (values.ndim - 1))
-            result[low[starts] - start + 1 + offset] += np.add.reduceat(weighted, starts, axis=0)
-
-        once, square, both = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        if starts.size:
-            onto(1 - high, 0, once)
-            onto((1 - high) ** 2, 0, square)
-            if high.any():
-                onto(high, 1, once)
-                onto(high**2, 1, square)
-                onto(high * (1 - high), 0, both)
-        inner = slice(1, -1)
-        return (
-            np.moveaxis(once[inner], 0, axis),
-            np.moveaxis(square[inner], 0, axis),
-            np.moveaxis(both[inner], 0, axis),
-        )
+        return AxisWeights(low.numpy(), (weight.to(torch.float64) * inside).numpy())
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """Of native rows: float64 [rows, w] each, see the module's docstring. `right`, `down` and
-    `across` are of the pair that begins at a pixel."""
+class Sampling:
+    """A native map's shape [h, w], sampled at the labelled pixels of a picture [H, W]."""
 
-    first: Floats
-    same: Floats
-    right: Floats
-    down: Floats
-    across: Floats
+    shape: tuple[int, int]
+    labelled: Bools
+    rows: AxisWeights
+    columns: AxisWeights
+
+    @staticmethod
+    def of(shape: tuple[int, int], labelled: Bools) -> Sampling:
+        height, width = labelled.shape
+        rows, columns = AxisWeights.of(shape[0], height), AxisWeights.of(shape[1], width)
+        return Sampling(shape, labelled, rows, columns)
+
+    def touched(self) -> npt.NDArray[np.int64]:
+        """Native rows, ascending, that any labelled pixel draws on with a weight above 0."""
+        outputs = np.asarray(self.labelled.any(axis=1))
+        seen = np.zeros(self.shape[0] + 1, dtype=bool)
+        seen[self.rows.low[outputs]] = True
+        seen[self.rows.low[outputs & (self.rows.high > 0)] + 1] = True
+        return np.flatnonzero(seen[:-1])
+
+    def weights(self, start: int, stop: int) -> Floats:
+        """Of native rows start..stop, float64 [5, rows, w]: first, same, right, down and across of
+        the module's docstring; the last three are of the pair that begins at a pixel."""
+        result = np.zeros((5, stop - start, self.shape[1]))
+        first, last = np.searchsorted(self.rows.low, [start - 1, stop]).tolist()
+        add_sample_weights(
+            self.labelled,
+            self.rows.low,
+            self.rows.high,
+            self.columns.low,
+            self.columns.high,
+            first,
+            last,
+            start,
+            result,
+        )
+        return result
 
 
-def band_coefficients(
-    labelled: npt.NDArray[np.bool_], down: AxisWeights, right: AxisWeights, start: int, stop: int
-) -> Coefficients:
-    """Coefficients of native rows start..stop of a map that is sampled at `labelled` [H, W]."""
-    rows = stop - start
-    width = right.native
-    once, square, both = (np.zeros((rows, labelled.shape[1])) for _ in range(3))
-    top, bottom = down.outputs(start, stop)
-    step = max(1, LABEL_VALUES // labelled.shape[1])
-    for first in range(top, bottom, step):
-        last = min(first + step, bottom)
-        values = labelled[first:last].astype(np.float64)
-        low, high = int(down.low[first]), int(down.low[last - 1]) + 2
-        parts = down.sums(values, 0, first, low, high)
-        to = slice(max(low - start, 0), min(high - start, rows))
-        of = slice(to.start + start - low, to.stop + start - low)
-        for total, part in zip((once, square, both), parts, strict=True):
-            total[to] += part[of]
-    across_once, _, _ = right.sums(once, 1, 0, 0, width)
-    _, across_square, across_both = right.sums(square, 1, 0, 0, width)
-    _, both_square, both_both = right.sums(both, 1, 0, 0, width)
-    return Coefficients(across_once, across_square, across_both, both_square, both_both)
+def _sums(
+    maps: Sequence[NativeMap], sampling: Sampling, count: int, pool: ThreadPoolExecutor
+) -> list[tuple[Floats, Floats]]:
+    """Mean and summed squared deviation, float64 [C] each, of maps of one native shape."""
+    channels = [int(one.shape[2]) for one in maps]
+    if count == 0:
+        return [(np.zeros(size), np.zeros(size)) for size in channels]
+    height, width = sampling.shape
+    touched = sampling.touched()
+    shifts = _shifts(maps, sampling, touched, pool)
+
+    def band(rows: tuple[int, int]) -> list[tuple[Floats, Floats]]:
+        start, stop = rows
+        weights = sampling.weights(start, stop)
+        below = min(stop + 1, height)
+        parts = []
+        for native, shift in zip(maps, shifts, strict=True):
+            once, squared = np.zeros_like(shift), np.zeros_like(shift)
+            add_weighted_sums(_rows(native, start, below), shift, weights, once, squared)
+            parts.append((once, squared))
+        return parts
+
+    first = [np.zeros(size) for size in channels]
+    second = [np.zeros(size) for size in channels]
+    bands = row_bands(touched, max(1, BAND_VALUES // (width * max(channels))))
+    # In the order of the bands, so that the last bits do not depend on the threads.
+    for parts in pool.map(band, bands):
+        for index, (once, squared) in enumerate(parts):
+            first[index] += once
+            second[index] += squared
+    return [
+        (shift + once / count, np.maximum(squared - once**2 / count, 0.0))
+        for shift, once, squared in zip(shifts, first, second, strict=True)
+    ]
 
 
-def coefficient_bands(
-    labelled: npt.NDArray[np.bool_], down: AxisWeights, right: AxisWeights, rows: int
-) -> Iterator[tuple[int, Coefficients]]:
-    """(first native row, coefficients) of bands of at most `rows` rows; bands that no labelled
-    pixel touches are left out."""
-    touched = down.touched(np.asarray(labelled.any(axis=1)))
+def _shifts(
+    maps: Sequence[NativeMap],
+    sampling: Sampling,
+    touched: npt.NDArray[np.int64],
+    pool: ThreadPoolExecutor,
+) -> list[Floats]:
+    """About the means, float64 [C] each: weighted means over one in `SHIFT_STRIDE` of the native
+    rows that count."""
+
+    def row_sums(row: int) -> tuple[float, list[Floats]]:
+        weights = sampling.weights(row, row + 1)[0, 0]
+        return float(weights.sum()), [weights @ _rows(one, row, row + 1)[0] for one in maps]
+
+    total = 0.0
+    sums = [np.zeros(int(one.shape[2])) for one in maps]
+    for weight, parts in pool.map(row_sums, touched[::SHIFT_STRIDE].tolist()):
+        total += weight
+        for index, part in enumerate(parts):
+            sums[index] += part
+    return [one / total for one in sums]
+
+
+def row_bands(touched: npt.NDArray[np.int64], rows: int) -> list[tuple[int, int]]:
+    """(start, stop) of bands of at most `rows` native rows that cover those in `touched`."""
+    bands = []
     position = 0
     while position < len(touched):
         start = int(touched[position])
         position = int(np.searchsorted(touched, start + rows))
-        stop = int(touched[position - 1]) + 1
-        yield start, band_coefficients(labelled, down, right, start, stop)
+        bands.append((start, int(touched[position - 1]) + 1))
+    return bands
 
 
-def _rows(native: NativeMap, start: int, stop: int) -> Floats:
-    """Rows start..stop of a native map as float64, a copy."""
+def _rows(native: NativeMap, start: int, stop: int) -> Singles:
+    """Rows start..stop of a native map as float32, which holds every stored kind exactly."""
     rows = native[start:stop]
     if isinstance(rows, np.ndarray) and rows.dtype != np.uint16:
-        return rows.astype(np.float64)
+        return np.ascontiguousarray(rows, dtype=np.float32)
     tensor = rows if isinstance(rows, torch.Tensor) else stored_to_tensor(np.array(rows))
-    copy: Floats = tensor.to(torch.float64, copy=True).cpu().numpy()
-    return copy
+    converted: Singles = tensor.to(torch.float32).contiguous().cpu().numpy()
+    return converted
