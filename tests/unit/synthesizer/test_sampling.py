@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hdgan.core.sections import Noise
 from hdgan.nets.generator import Generator, to_uint8
-from hdgan.nets.latents import candidate_id
-from hdgan.synthesizer.sampling import Sampler, draw_acceptance
+from hdgan.nets.latents import candidate_id, draw_acceptance
+from hdgan.synthesizer.sampling import Sampler
 from support.tiny_synthesizer import ARCH, DIGEST, sampler
 
 

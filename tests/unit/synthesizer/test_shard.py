@@ -20,10 +20,11 @@ from hdgan.core.errors import DataError
 from hdgan.core.masks import decode_mask
 from hdgan.core.sections import Noise, QuotaConfig
 from hdgan.core.tar_shards import write_shard
+from hdgan.nets.latents import draw_acceptance
 from hdgan.synthesizer.calibration import AcceptanceRule
 from hdgan.synthesizer.pair import Pair, PairMaker
 from hdgan.synthesizer.quotas import solve
-from hdgan.synthesizer.sampling import SHARD_SPAN, draw_acceptance
+from hdgan.synthesizer.sampling import SHARD_SPAN
 from hdgan.synthesizer.shard import Place, fill_shard, shard_sizes
 from hdgan.synthesizer.smoothing import smooth_mask
 from support.tiny_synthesizer import CLASSES, DIGEST, FakeLabeller, sampler

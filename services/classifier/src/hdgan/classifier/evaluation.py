@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from hdgan.classifier.predictors import Predict, PredictedRows
 from hdgan.nets.ensemble import FoldedEnsemble
 from hdgan.nets.labelling import iter_dense
 from hdgan.nets.shards import ImageFeatures
+
+C = TypeVar("C", scores.BoundaryCounts, scores.CalibrationCounts)
 
 COUNT_PIXELS = 2**18
 """Labelled pixels are counted this many at a time: what they are copied to stays in the caches."""
@@ -172,8 +174,8 @@ def split_report(
     boundary = reduce(add, (one.boundary for one in images))
     calibration = reduce(add, (one.calibration for one in images))
     drawn_matrix = scores.pooled(weights, [one.matrix for one in images])
-    drawn_boundary = _drawn_boundary(weights, [one.boundary for one in images])
-    drawn_calibration = _drawn_calibration(weights, [one.calibration for one in images])
+    drawn_boundary = _drawn(weights, [one.boundary for one in images])
+    drawn_calibration = _drawn(weights, [one.calibration for one in images])
     of_classes, in_draws = scores.class_scores(matrix), scores.class_scores(drawn_matrix)
 
     def metric(values: scores.Floats, draws: scores.Floats) -> dict[str, Any]:
@@ -276,24 +278,13 @@ def _unsureness(
     }
 
 
-def _drawn_boundary(
-    weights: scores.Floats, counts: Sequence[scores.BoundaryCounts]
-) -> scores.BoundaryCounts:
-    return scores.BoundaryCounts(
-        predicted=scores.pooled(weights, [one.predicted for one in counts]),
-        predicted_hit=scores.pooled(weights, [one.predicted_hit for one in counts]),
-        true=scores.pooled(weights, [one.true for one in counts]),
-        true_hit=scores.pooled(weights, [one.true_hit for one in counts]),
-    )
-
-
-def _drawn_calibration(
-    weights: scores.Floats, counts: Sequence[scores.CalibrationCounts]
-) -> scores.CalibrationCounts:
-    return scores.CalibrationCounts(
-        pixels=scores.pooled(weights, [one.pixels for one in counts]),
-        confidence=scores.pooled(weights, [one.confidence for one in counts]),
-        right=scores.pooled(weights, [one.right for one in counts]),
+def _drawn(weights: scores.Floats, counts: Sequence[C]) -> C:
+    """What each draw's images count together, field by field."""
+    return type(counts[0])(
+        **{
+            field.name: scores.pooled(weights, [getattr(one, field.name) for one in counts])
+            for field in fields(counts[0])
+        }
     )
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 
 from hdgan.classifier.evaluation import validation_dice
-from hdgan.classifier.labelled_pixels import labelled_pixels
+from hdgan.classifier.labelled_pixels import LabelledPixels
 from hdgan.classifier.sampling import RowPool
 from hdgan.classifier.training import EpochRecord, Training, TrainingSettings
 from hdgan.core.errors import Stopped
@@ -57,13 +56,16 @@ class Fitter:
         generator: str,
         blocks: int,
         precision: Precision,
+        pixels: LabelledPixels,
     ) -> None:
+        """`pixels`: of the training images; all models see the same."""
         self._ctx = ctx
         self._config = config
         self._classes = tuple(ClassLabel(one.name, one.color) for one in classes)
         self._generator = generator
         self._blocks = blocks
         self._precision = precision
+        self._pixels = pixels
 
     def fit_all(self, models: Sequence[Model]) -> list[Fitted]:
         """Fit every model; models and steps that a saved state holds are not done again."""
@@ -126,9 +128,6 @@ class Fitter:
 
     def _new_ensemble(self, features: FeatureSet) -> PixelEnsemble:
         config = self._config
-        pixels = labelled_pixels(
-            [np.asarray(one.labels) for one in features.split("train")], len(self._classes)
-        )
         evenly = [1.0 / len(self._classes)] * len(self._classes)
         spec = EnsembleSpec(
             plan=features.plan,
@@ -140,7 +139,7 @@ class Fitter:
             dropout=config.training.dropout,
             mean=features.mean,
             std=features.std,
-            log_prior_correction=prior_correction(pixels.counts, evenly),
+            log_prior_correction=prior_correction(self._pixels.counts, evenly),
             generator=self._generator,
             precision=self._precision,
         )
@@ -148,8 +147,6 @@ class Fitter:
 
     def _training(self, model: Model, ensemble: PixelEnsemble) -> Training:
         config, features = self._config, model.features
-        images = features.split("train")
-        pixels = labelled_pixels([np.asarray(one.labels) for one in images], len(self._classes))
         chosen = config.training
         settings = TrainingSettings(
             optimizer=chosen.optimizer,
@@ -163,8 +160,8 @@ class Fitter:
         )
         pool = RowPool(
             ensemble,
-            images,
-            pixels,
+            features.split("train"),
+            self._pixels,
             seed=config.seed,
             batch=chosen.batch,
             device=self._ctx.device,
@@ -173,11 +170,12 @@ class Fitter:
         device = self._ctx.device
         if not held_out:
             self._ctx.log("no image of split val: training ends after all epochs", level="warning")
+        labelled = sum(self._pixels.counts)
         return Training(
             ensemble,
             pool,
             settings,
-            epoch_pixels=min(sum(pixels.counts), chosen.epoch_pixels or sum(pixels.counts)),
+            epoch_pixels=min(labelled, chosen.epoch_pixels or labelled),
             validate=(lambda folded: validation_dice(folded.to(device), held_out))
             if held_out
             else None,

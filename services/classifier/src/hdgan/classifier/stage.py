@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from hdgan.classifier import figures
@@ -42,9 +41,8 @@ def classify(ctx: StageContext) -> None:
     config: ClassifierConfig = ctx.config
     classes = request_classes(ctx.value("classes"))
     features = _features(ctx, [one.name for one in classes])
-    counts = labelled_pixels(
-        [np.asarray(one.labels) for one in features.split("train")], len(classes)
-    ).counts
+    pixels = labelled_pixels([one.labels for one in features.split("train")], len(classes))
+    counts = pixels.counts
     require_every_class(counts, features.classes)
     if not features.split("test"):
         raise RequestError("no annotated image is of split test: nothing to score on, label some")
@@ -58,7 +56,15 @@ def classify(ctx: StageContext) -> None:
     generator = ctx.input("generator").content_digest
     blocks = _extractor(ctx).blocks
     precision = _precision(ctx)
-    fitter = Fitter(ctx, config, classes, generator=generator, blocks=blocks, precision=precision)
+    fitter = Fitter(
+        ctx,
+        config,
+        classes,
+        generator=generator,
+        blocks=blocks,
+        precision=precision,
+        pixels=pixels,
+    )
     fitted = fitter.fit_all(models)
 
     scored = _candidates(ctx, models, fitted, counts)

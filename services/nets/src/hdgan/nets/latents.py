@@ -24,6 +24,7 @@ STREAM_CODES: dict[Stream, int] = {
 }
 _NOISE_OFFSET = 1 << 32
 _LABEL_OFFSET = 2 << 32
+_ACCEPTANCE_OFFSET = 3 << 32
 
 
 def _philox(seed: int, code: int, index: int) -> np.random.Generator:
@@ -52,6 +53,11 @@ def draw_label(seed: int, stream: Stream, index: int, labels: int) -> int:
     that rare stains are drawn as often as common ones."""
     generator = _philox(seed, STREAM_CODES[stream] + _LABEL_OFFSET, index)
     return int(generator.integers(labels))
+
+
+def draw_acceptance(seed: int, stream: Stream, index: int) -> float:
+    """The number in [0, 1) that decides about sample `index`: kept if below its probability."""
+    return float(_philox(seed, STREAM_CODES[stream] + _ACCEPTANCE_OFFSET, index).random())
 
 
 def candidate_id(generator_digest: str, stream: Stream, seed: int, index: int) -> str:

@@ -283,11 +283,7 @@ def _fill_shard(
     files.append(_write_array(folder / f"{PICTURE}.npy", picture))
     moments = None
     if split == "train":
-        written = [
-            _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
-            for one in plan.maps
-        ]
-        moments = labelled_moments(written, labels != UNLABELLED)
+        moments = labelled_moments(_open_maps(folder, plan), labels != UNLABELLED)
     record = ShardRecord(
         id=image_id,
         split=split,
@@ -400,10 +396,7 @@ def open_shard(root: Path, record: ShardRecord) -> ImageFeatures:
     return ImageFeatures(
         id=record.id,
         split=record.split,
-        maps=tuple(
-            _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
-            for one in record.plan.maps
-        ),
+        maps=_open_maps(folder, record.plan),
         labels=_open_array(folder / f"{LABELS}.npy", (side, side)),
         picture=_open_array(folder / f"{PICTURE}.npy", (side, side, 3)),
     )
@@ -422,6 +415,13 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, streamed."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _open_maps(folder: Path, plan: FeaturePlan) -> tuple[npt.NDArray[Any], ...]:
+    return tuple(
+        _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
+        for one in plan.maps
+    )
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:

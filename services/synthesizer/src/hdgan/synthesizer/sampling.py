@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hdgan.nets.generator import Generator, Noise
-from hdgan.nets.latents import STREAM_CODES, Stream, candidate_id, draw_label, draw_z
+from hdgan.nets.latents import Stream, candidate_id, draw_label, draw_z
 from hdgan.nets.sample_noise import NoiseMode, sample_noise
 
 # A shard's draws are numbered from shard * SHARD_SPAN: shards never share a sample, and a shard's
 # content does not depend on how many draws another one needed.
 SHARD_SPAN = 1 << 32
-
-# Apart from the numbers of latents, noise and labels (hdgan.nets.latents): part of the Philox key,
-# never renumber.
-_ACCEPTANCE_OFFSET = 3 << 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +61,3 @@ class Sampler:
         noise = sample_noise(self.generator, self.noise, self.seed, self.stream, index)
         name = candidate_id(self.generator_digest, self.stream, self.seed, index)
         return Sample(name, index, ws.contiguous(), noise, label)
-
-
-def draw_acceptance(seed: int, stream: Stream, index: int) -> float:
-    """The number in [0, 1) that decides about sample `index`: kept if below its probability."""
-    key = np.array([seed, STREAM_CODES[stream] + _ACCEPTANCE_OFFSET], dtype=np.uint64)
-    counter = np.array([0, index, 0, 0], dtype=np.uint64)
-    return float(np.random.Generator(np.random.Philox(key=key, counter=counter)).random())

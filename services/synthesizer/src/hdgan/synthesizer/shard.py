@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 from hdgan.core.errors import DataError
+from hdgan.nets.latents import draw_acceptance
 from hdgan.synthesizer.calibration import AcceptanceRule
 from hdgan.synthesizer.pair import Encoding, Pair, PairMaker
-from hdgan.synthesizer.sampling import SHARD_SPAN, draw_acceptance
+from hdgan.synthesizer.sampling import SHARD_SPAN
 
 # A shard that needs this many times the draws the calibration predicts will never fill: the
 # calibration no longer describes the generator.
