@@ -78,12 +78,17 @@ class Study:
     blocks: tuple[int, ...]
     epochs: int | None = None
     """Most epochs of the classifier; None: the classifier's default."""
+    remark: str = ""
+    """What a reader of the table has to know about this generator."""
 
 
 STUDIES: Mapping[str, Study] = {
     "skin-64": Study(blocks=(1, 2, 3, 4, 5)),
-    # 16 times the pixels in an epoch.
-    "skin-256": Study(blocks=(3, 5, 7), epochs=2),
+    "skin-256": Study(
+        blocks=(3, 5, 7),
+        epochs=2,
+        remark="This generator is far from trained: stripes stand for collagen, dots for nuclei.",
+    ),
 }
 
 
@@ -263,6 +268,9 @@ def measure(stages: Stages, folder: Path, study: Study, threads: int | None) -> 
         "members": MEMBERS,
         "epochs": first.spec.classifier.epochs,
         "epochsAsked": study.epochs,
+        "kimg": base.spec.gan_trainer.kimg,
+        "remark": study.remark,
+        "boundaryToleranceUm": first.spec.classifier.boundary_tolerance_um,
         "labelFactor": label_factor(mpp),
         "singleSeeds": list(SINGLE_SEEDS),
         "paperBlocks": PAPER_BLOCKS,

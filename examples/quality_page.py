@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,8 +30,9 @@ float16 features. Candidates and masks are the same in every row of a table.
 
 An interval is a 95 % bootstrap over test images; in a difference both sides see the same drawn
 images. It holds what other test images would change, not what other training images, another
-generator or another slide would. A single member is a run with `classifier.members: 1`: the mean of
-{seeds} seeds, and in brackets the lowest and the highest.
+generator or another slide would. Boundary F is the boundary F-score at a tolerance of {tolerance:g}
+um. A single member is a run with `classifier.members: 1`: the mean of {seeds} seeds, and in
+brackets the lowest and the highest.
 """
 
 TAIL = """\
@@ -47,6 +49,8 @@ needed.
 - The labels are a rule's. It thresholds blurred colour, so the blurred-RGB baseline sees nearly
   what the rule sees and does well by construction: it shows how easy these labels are, and is no
   argument against the generator's features.
+- The rule looks at near pixels alone, to which coarse blocks have little to add. How many blocks
+  an expert's labels need, this cannot tell.
 - Labels and pictures both come from the generator: how well the classifier does on real tiles is
   not measured.
 - One slide of one patient, small generators, one draw of training images.
@@ -68,6 +72,7 @@ def render(document: Entry) -> str:
         **first["images"],
         members=first["members"],
         seeds=len(first["singleSeeds"]),
+        tolerance=first["boundaryToleranceUm"],
     )
     sections = [_section(name, entry) for name, entry in generators.items()]
     return "\n".join([head, *sections, TAIL])
@@ -90,19 +95,20 @@ def _section(name: str, entry: Entry) -> str:
 
 
 def _notes(entry: Entry) -> str:
-    """What is particular to this generator; empty if nothing is."""
-    notes = []
+    """What is particular to this generator."""
+    notes = [f"Trained for {entry['kimg']:g} kimg.", entry["remark"]]
     if entry["labelFactor"] > 1:
         notes.append(
             f"The rule's lengths are pixels of 2 um: it labels these pictures averaged down"
-            f" {entry['labelFactor']} times, and its\nmasks are enlarged again.\n"
+            f" {entry['labelFactor']} times, and its masks are enlarged again. The blurs of the"
+            " blurred-RGB baseline are in pixels and do not grow with them."
         )
     if entry["epochsAsked"] is not None:
         notes.append(
-            f"The classifier trains for at most {entry['epochs']} epochs here"
-            " (`classifier.epochs`): each has as many\nsteps as there are labelled pixels for.\n"
+            f"To save time the classifier has at most {entry['epochs']} epochs here"
+            " (`classifier.epochs`); one is as many pixels as are labelled for training."
         )
-    return "".join(notes)
+    return textwrap.fill(" ".join(note for note in notes if note), 100) + "\n"
 
 
 def _blocks(entry: Entry) -> str:

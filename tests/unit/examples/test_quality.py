@@ -4,6 +4,7 @@ runs are reused, and the committed page is the one its figures give."""
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from quality import (
     main,
     put_generator,
     study_run,
+    write_results,
 )
+from quality_page import render
 from quality_scores import (
     Predictions,
     block_scores,
@@ -148,3 +151,21 @@ def test_a_generator_that_is_not_there_is_named(
     arguments = ["--generator", "skin-64", "--work", str(tmp_path / "w"), "--out", str(tmp_path)]
     assert main(arguments) == 66
     assert "lacks architecture.json, generator.safetensors" in capsys.readouterr().out
+
+
+def committed() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((DOCS / "quality.json").read_text("utf-8"))
+    return document
+
+
+def test_the_page_is_that_of_its_figures() -> None:
+    assert (DOCS / "quality.md").read_text("utf-8") == render(committed())
+
+
+def test_other_generators_keep_their_figures(tmp_path: Path) -> None:
+    entry = committed()["generators"]["skin-64"]
+    write_results(tmp_path, {"skin-256": entry})
+    write_results(tmp_path, {"skin-64": entry})
+    kept = json.loads((tmp_path / "quality.json").read_text())["generators"]
+    assert list(kept) == ["skin-64", "skin-256"]
+    assert (tmp_path / "quality.md").read_text().count("\n## skin-") == 2
