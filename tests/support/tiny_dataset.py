@@ -60,6 +60,9 @@ def write_dataset(
                     "mpp": 1.0,
                     "image_sha256": hashlib.sha256(made[f"{name}.png"]).hexdigest(),
                     "mask_sha256": hashlib.sha256(made[f"{name}.mask.png"]).hexdigest(),
+                    "uncertainty_sha256": hashlib.sha256(
+                        made[f"{name}.uncertainty.png"]
+                    ).hexdigest(),
                 }
             )
         write_shard(folder / shard, members.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
     from hdgan.core.dataset import DatasetSummary, check_dataset
+    from hdgan.core.dataset_export import Exported, export_dataset
     from hdgan.core.errors import (
         DataError,
         HdganError,
@@ -33,6 +34,7 @@ __all__ = [
     "DataError",
     "DatasetRun",
     "DatasetSummary",
+    "Exported",
     "HdganError",
     "InputMissing",
     "InternalError",
@@ -46,6 +48,7 @@ __all__ = [
     "StoreError",
     "artifact_key",
     "check_dataset",
+    "export_dataset",
     "load_run",
     "open_artifact",
     "open_store",
@@ -56,6 +59,7 @@ __all__ = [
 _MODULES = {
     "artifact": ("Artifact", "Attempt", "artifact_key", "open_artifact"),
     "dataset": ("DatasetSummary", "check_dataset"),
+    "dataset_export": ("Exported", "export_dataset"),
     "errors": (
         "DataError",
         "HdganError",

@@ -31,7 +31,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-dataset_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+dataset_app = typer.Typer(
+    help="Look at datasets, or turn them into plain folders.", no_args_is_help=True
+)
 app.add_typer(dataset_app, name="dataset")
 
 RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML or JSON).")]
@@ -221,6 +223,30 @@ def dataset_check(
     )
     for name, fraction in zip(summary.classes, summary.fractions, strict=True):
         typer.echo(f"  {name:<20} {100 * fraction:5.1f} % of pixels")
+
+
+@dataset_app.command("export")
+def dataset_export(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Folder, s3:// prefix, or artifact.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="New or empty, or an export that was stopped.")
+    ],
+) -> None:
+    """Turn a dataset into plain folders: images, masks, uncertainty and metadata, each file
+    verified and byte for byte as it is in its shard.
+
+    Stopped at any moment, the same command writes what is missing.
+    """
+    from hdgan.core.dataset_export import export_dataset
+    from hdgan.core.progress_view import open_view, watched
+
+    with watched(open_view(sys.stdout), "export", "pairs") as progress:
+        done = export_dataset(uri, folder, progress=progress)
+    if done.written:
+        words = f"{done.written} files written, {done.kept} were there already"
+    else:
+        words = "complete already; names and sizes of all files are right"
+    typer.echo(f"{folder}: {done.pairs} pairs, {words}")
 
 
 @app.command()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from hdgan.core.progress import RateMeter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -31,6 +35,32 @@ class View(Protocol):
 def open_view(stream: IO[str], *, bars: bool | None = None) -> View:
     """Bars if `stream` is a terminal (or as `bars` says), else plain lines."""
     return BarView(stream) if (stream.isatty() if bars is None else bars) else PlainView(stream)
+
+
+@contextmanager
+def watched(view: View, name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show work of this process that reports (done, total); nothing of work that reports nothing.
+
+    The view is closed in the end.
+    """
+    meter = RateMeter()
+    started: float | None = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal started
+        now = time.monotonic()
+        if started is None:
+            started = now
+            view.started(name)
+        look = meter.update(now, done, total, unit)
+        view.event(name, {"event": "progress"} | vars(look))
+
+    try:
+        yield progress
+        if started is not None:
+            view.finished(name, time.monotonic() - started)
+    finally:
+        view.close()
 
 
 class PlainView:

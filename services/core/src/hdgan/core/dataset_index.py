@@ -1,0 +1,119 @@
+"""What a dataset says it holds: the pairs of `index.parquet` and the classes of `classes.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from hdgan.core.dataset_source import CLASSES, INDEX, is_shard_name
+from hdgan.core.errors import DataError
+from hdgan.core.masks import UNLABELLED
+from hdgan.core.sections import ClassConfig
+
+DIGESTS = {
+    "image_sha256": ".png",
+    "mask_sha256": ".mask.png",
+    "uncertainty_sha256": ".uncertainty.png",
+}
+"""Columns with the SHA-256 of a pair's files, by what follows the id in the file's name."""
+
+_TEXTS = ("id", "shard")
+_COLUMNS = (*_TEXTS, "width", "height", "mpp", *DIGESTS)
+_ID = r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,79}\z"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The pairs of a dataset, kept as a table; every id is a plain file name and there once."""
+
+    table: Any
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.table.column_names)
+
+    def shards(self) -> list[str]:
+        """Names of the shards, sorted."""
+        return sorted(pc.unique(self.table.column("shard")).to_pylist())
+
+    def ids(self, shard: str) -> list[str]:
+        """Ids of a shard's pairs."""
+        chosen = self.table.filter(pc.equal(self.table.column("shard"), shard))
+        return list(chosen.column("id").to_pylist())
+
+    def rows(self, shard: str) -> dict[str, dict[str, Any]]:
+        """Rows of a shard's pairs by id."""
+        chosen = self.table.filter(pc.equal(self.table.column("shard"), shard))
+        return {row["id"]: row for row in chosen.to_pylist()}
+
+
+def read_index(data: bytes, uri: str) -> Index:
+    """The bytes of `index.parquet` as an index; DataError says what is wrong with them.
+
+    Ids that differ only in case are refused: as file names some systems take them for one.
+    """
+    where = f"{uri}/{INDEX}"
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"{where}: is no parquet table: {error}") from error
+    for name in _TEXTS:
+        if name not in table.column_names or not pa.types.is_string(table.schema.field(name).type):
+            raise DataError(f"{where}: has no column {name!r} of texts")
+        if table.column(name).null_count:
+            raise DataError(f"{where}: column {name!r} has empty places")
+    table = table.select([name for name in _COLUMNS if name in table.column_names])
+    for name in _bad_ids(table.column("id")):
+        raise DataError(
+            f"{where}: id {name[:100]!r}: an id has up to 80 letters, digits, - and _, and none "
+            "of the marks first"
+        )
+    for name in _repeated(table.column("id")):
+        raise DataError(f"{where}: id {name} is there twice (small and large letters are one)")
+    index = Index(table)
+    for shard in index.shards():
+        if not is_shard_name(shard):
+            name = index.ids(shard)[0]
+            raise DataError(f"{where}: id {name}: {shard!r} is no name of a shard")
+    return index
+
+
+def _bad_ids(ids: Any) -> Iterator[str]:
+    good = pc.match_substring_regex(ids, _ID)
+    yield from ids.filter(pc.invert(good)).to_pylist()
+
+
+def _repeated(ids: Any) -> Iterator[str]:
+    lowered = pc.ascii_lower(ids)
+    if pc.count_distinct(lowered).as_py() == len(ids):
+        return
+    for item in pc.value_counts(lowered).to_pylist():
+        if item["counts"] > 1:
+            yield item["values"]
+
+
+def read_classes(data: bytes, uri: str) -> list[ClassConfig]:
+    """The bytes of `classes.json` as classes, in order: a class's index is its value in masks."""
+    where = f"{uri}/{CLASSES}"
+    try:
+        document = json.loads(data)
+        items = document["classes"]
+        if [item.pop("index", place) for place, item in enumerate(items)] != [*range(len(items))]:
+            raise DataError(f"{where}: the classes are not numbered 0, 1, 2, ... in their order")
+        classes = TypeAdapter(list[ClassConfig]).validate_python(items)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = "wrong fields" if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{where}: is no list of classes: {reason}") from error
+    if not 2 <= len(classes) < UNLABELLED:
+        raise DataError(f"{where}: {len(classes)} classes")
+    return classes
