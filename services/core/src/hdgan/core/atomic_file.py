@@ -58,21 +58,24 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, meant: Path | None = None) -> Iterator[IO[bytes]]:
+def writing(path: Path, meant: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends without an exception.
 
     Folders are made as needed. OS errors become StoreError, a full disk NoSpace; they name `meant`
-    where that, not `path`, is what a person would look for.
+    where that, not `path`, is what a person would look for. Without `durable` the file is synced by
+    whoever calls: until then a power failure may leave it empty.
     """
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise explain_os_error(error, "write", meant or path) from error
     finally:
