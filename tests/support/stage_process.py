@@ -56,6 +56,14 @@ def start_service(request: StageRequest, folder: Path, **environ: str) -> subpro
     return _start(f"hdgan.{request.service}", request, folder, environ)
 
 
+def start_signalled(
+    request: StageRequest, folder: Path, name: str, function: str, call: int, **environ: str
+) -> subprocess.Popen[str]:
+    """Start the synthesizer; it gets the signal just before that call of the function."""
+    told = {"SIGNALLED": json.dumps([name, function, call])}
+    return _start("support.signalled_synthesizer", request, folder, environ | told)
+
+
 def _start(
     module: str, request: StageRequest | str, folder: Path, environ: dict[str, str]
 ) -> subprocess.Popen[str]:

@@ -191,7 +191,7 @@ class StageContext:
         if self._work is None:
             key = self.request.key
             if not self.committing:
-                key = f"{key}-part-{self.part:05d}-of-{self.parts:05d}"
+                key = _part_key(self.request, self.part)
             self._work = WorkState(self.store, self.request.stage, key, self.attempt)
         return self._work
 
@@ -321,6 +321,8 @@ def _run(
         existing = open_artifact(store, request.stage, request.key)
         if existing is not None:
             emitter.emit("log", {"level": "info", "message": "the artifact is there already"})
+            if leads:
+                _clear_away(store, request, part)
             return existing.content_digest
     # Better now than after the hours of work that could then not be written down.
     store.probe()
@@ -344,10 +346,29 @@ def _run(
         )
         stage.run(context)
         artifact = context._finish()
+        if artifact is None and stage.artifact and leads and _exists(store, request):
+            _clear_away(store, request, part)
     finally:
         if metrics is not None:
             metrics.close()
     return None if artifact is None else artifact.content_digest
+
+
+def _part_key(request: StageRequest, part: int) -> str:
+    """The key under which a part of shared work saves its own."""
+    return f"{request.key}-part-{part:05d}-of-{request.parts:05d}"
+
+
+def _exists(store: Store, request: StageRequest) -> bool:
+    return open_artifact(store, request.stage, request.key) is not None
+
+
+def _clear_away(store: Store, request: StageRequest, part: int) -> None:
+    """Delete saved work of an artifact that exists: a commit that was killed has left it, or a part
+    that ended after the commit."""
+    keys = [request.key] if request.parts == 1 else [request.key, _part_key(request, part)]
+    for key in keys:
+        WorkState(store, request.stage, key, "none").discard()
 
 
 def _follows(stages: tuple[Stage, ...], environ: Mapping[str, str]) -> bool:
