@@ -20,7 +20,7 @@ import pytest
 
 from hdgan.core.artifact import Attempt, open_artifact
 from hdgan.core.dataset_export import Exported, export_dataset
-from hdgan.core.errors import DataError, InputMissing, NoSpace, RequestError
+from hdgan.core.errors import DataError, InputMissing, NoSpace, RequestError, StoreError
 from hdgan.core.export_plan import MARKER
 from hdgan.core.materialise import NOTE, materialise
 from hdgan.core.sections import ClassConfig
@@ -368,6 +368,8 @@ def test_a_folder_with_something_else_in_it_is_refused(dataset: Path, uri: str, 
         export_dataset(uri, out)
     with pytest.raises(RequestError, match="no such folder"):
         export_dataset(str(dataset / "nowhere"), out)
+    with pytest.raises(StoreError, match="a file of this name is in the way"):
+        export_dataset(uri, dataset / "README.md")
 
 
 def test_two_exports_into_one_folder_do_not_meet(uri: str, out: Path) -> None:

@@ -38,6 +38,7 @@ def explain_os_error(error: OSError, action: str, path: Path | str) -> StoreErro
         errno.EPERM: "give this user the permission, or use another folder",
         errno.EROFS: "the file system is mounted read-only: use another folder",
         errno.ENOTDIR: "a part of this path is a file, not a folder: use another folder",
+        errno.EEXIST: "a file of this name is in the way: use another name",
         errno.EISDIR: "this is a folder where a file should be: use another folder",
         errno.ENOENT: "a folder of this path does not exist: make it, or use another folder",
         errno.ENAMETOOLONG: "use a folder with a shorter path",

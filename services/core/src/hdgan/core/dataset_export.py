@@ -52,7 +52,8 @@ def export_dataset(
     uri       folder, `s3://` prefix, or `<store>/artifacts/dataset/<key>`
     progress  called with (pairs done, pairs)
     Every file is verified before it is written, appears whole or not at all, and has the bytes it
-    has in its shard. The same call goes on with an export that was stopped; of a complete one it
+    has in its shard. In a folder without manifest or note, no digest covers a pair's JSON: it is
+    only compared with its row of the index. The same call goes on with an export that was stopped; of a complete one it
     compares names and sizes. RequestError if the folder holds anything else, NoSpace if it will not
     hold the dataset, DataError or InputMissing for what does not verify.
     """
