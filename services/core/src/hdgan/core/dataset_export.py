@@ -53,9 +53,10 @@ def export_dataset(
     progress  called with (pairs done, pairs)
     Every file is verified before it is written, appears whole or not at all, and has the bytes it
     has in its shard. In a folder without manifest or note, no digest covers a pair's JSON: it is
-    only compared with its row of the index. The same call goes on with an export that was stopped; of a complete one it
-    compares names and sizes. RequestError if the folder holds anything else, NoSpace if it will not
-    hold the dataset, DataError or InputMissing for what does not verify.
+    only compared with its row of the index.
+    The same call goes on with an export that was stopped; of a complete one it compares names and
+    sizes. RequestError if the folder holds anything else, NoSpace if it will not hold the dataset,
+    DataError or InputMissing for what does not verify.
     """
     source = open_dataset(uri)
     beside = {name: source.read(name) for name in {CLASSES, INDEX, *source.sizes()}}
