@@ -1,25 +1,26 @@
 """Feature shards of 4096 px images: their bytes, and rows per second from more than fits memory.
 
 Training draws random labelled pixels of all images. The plain way is a `Dataset` of single pixels
-behind a `DataLoader`. Ours reads chunks of blocks into a shuffle buffer. Both read the same files,
-each in a process whose memory, page cache included, is capped at 1 GiB (if this process may make a
-control group; `capped` says whether).
+behind a `DataLoader`. Ours draws from a shuffle buffer that chunks of blocks are read into. Both
+read the same files, dropped from the page cache before, each in a process whose memory, page cache
+included, is capped at 1 GiB (if this process may make a control group; `capped` says whether). Ours
+is timed once the buffer is full: from then on a row is read for each that is drawn.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from baselines.paper_features import PixelDataset
 from figures import Figure, faster, smaller
 from hdgan.classifier.labelled_pixels import labelled_pixels
-from hdgan.classifier.sampling import RowReader, SegmentPlan
+from hdgan.classifier.sampling import RowPool
 from hdgan.nets.shards import ImageFeatures, write_shard
 from measuring import in_fresh_process, peak_memory
 from memory_cap import join, memory_cap
@@ -31,7 +32,7 @@ DTYPE = "float16"
 CAP = 2**30
 SECONDS = 20.0
 BATCH = 1024
-CHUNKS_PER_SEGMENT = 16
+POOL_BYTES = 2**28
 START_SECONDS = 120.0
 
 
@@ -58,7 +59,9 @@ def feature_shards() -> tuple[list[Figure], dict[str, object]]:
         size = sum(one.stat().st_size for one in maps)
         with memory_cap(CAP) as group:
             wait = SECONDS + START_SECONDS
+            _forget(root)
             plain = in_fresh_process(_plain_rows, root, group, seconds=wait)
+            _forget(root)
             ours = in_fresh_process(_our_rows, root, group, seconds=wait)
     upsampled = SIDE**2 * plan.channels * 2
     figures = [smaller("shard, 4096 px, 16 bits", size / 1e9, upsampled / 1e9, "GB")]
@@ -72,6 +75,14 @@ def feature_shards() -> tuple[list[Figure], dict[str, object]]:
         "rowsPerSecond": {"ours": ours and ours[0], "plain": plain and plain[0]},
         "peakBytes": {"ours": ours and ours[1], "plain": plain and plain[1]},
     }
+
+
+def _forget(root: Path) -> None:
+    """Drop the files from the page cache."""
+    for path in root.rglob("*.npy"):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _open(root: Path) -> list[ImageFeatures]:
@@ -111,17 +122,18 @@ def _our_rows(root: Path, group: Path | None) -> tuple[float, int]:
     join(group)
     images = _open(root)
     pixels = labelled_pixels([one.labels for one in images], CLASSES)
-    reader = RowReader(random_ensemble(plan_at(SIDE), 1, DTYPE), images, pixels)
-    plan = SegmentPlan(0, reader.chunks, CHUNKS_PER_SEGMENT)
-    rows = 0
+    ensemble = random_ensemble(plan_at(SIDE), 1, DTYPE)
+    pool = RowPool(ensemble, images, pixels, seed=0, batch=BATCH, budget=POOL_BYTES)
+    pool.draw(0)
+    steps = 0
 
     def read() -> None:
-        nonlocal rows
+        nonlocal steps
         started = time.perf_counter()
-        segment = 0
         while time.perf_counter() - started < SECONDS:
-            rows += len(reader.read(plan.chosen(segment), threads=torch.get_num_threads()).rows)
-            segment += 1
+            steps += 1
+            pool.draw(steps)
 
     memory = peak_memory(read)
-    return rows / memory.seconds, memory.peak
+    pool.close()
+    return steps * BATCH / memory.seconds, memory.peak

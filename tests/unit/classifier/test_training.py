@@ -80,7 +80,7 @@ def test_the_index_holds_every_labelled_pixel_once_and_no_other() -> None:
     seen = np.zeros((3, 256), dtype=int)
     for value in range(3):
         chunks = PIXELS.chunks(value, size=5)
-        for number in range(len(chunks.blocks)):
+        for number in range(chunks.count):
             index, pixels = chunks.read(number)
             assert 1 <= len(pixels) <= 5
             assert (IMAGES[index].labels.reshape(-1)[pixels] == value).all()

@@ -47,30 +47,34 @@ class LabelledPixels:
 
     def chunks(self, value: int, size: int) -> Chunks:
         """The pixels of a class in chunks of at most `size`, each from one block."""
-        counts = self.per_block[value]
-        chunks_of_block = -(-counts // size)
-        blocks = np.repeat(np.arange(len(counts)), chunks_of_block)
-        ends = np.cumsum(chunks_of_block)
-        numbers = np.arange(len(blocks)) - np.repeat(ends - chunks_of_block, chunks_of_block)
-        return Chunks(self, value, blocks, numbers, chunks_of_block)
+        of_block = -(-self.per_block[value] // size)
+        return Chunks(self, value, of_block, np.cumsum(of_block))
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """One class's pixels in chunks: `blocks` and `numbers` within the block, int64 [chunks]."""
+    """One class's pixels in chunks, block after block.
+
+    `of_block`, `ends` int64 [blocks]: a block's chunks, and the number after its last.
+    """
 
     pixels: LabelledPixels
     value: int
-    blocks: Integers
-    numbers: Integers
     of_block: Integers
+    ends: Integers
+
+    @property
+    def count(self) -> int:
+        """Chunks of all blocks."""
+        return int(self.ends[-1]) if len(self.ends) else 0
 
     def read(self, chunk: int) -> tuple[int, Integers]:
         """Image and flat pixel indices, ascending; a block's chunks share its pixels out evenly,
         every n-th to each."""
-        block = int(self.blocks[chunk])
+        block = int(np.searchsorted(self.ends, chunk, side="right"))
         image, found = self.pixels.of_block(self.value, block)
-        return image, found[int(self.numbers[chunk]) :: int(self.of_block[block])]
+        shares = int(self.of_block[block])
+        return image, found[chunk - (int(self.ends[block]) - shares) :: shares]
 
 
 def labelled_pixels(labels: Sequence[Mask], classes: int) -> LabelledPixels:

@@ -21,21 +21,27 @@ import numpy.typing as npt
 import torch
 
 from hdgan.classifier.labelled_pixels import LabelledPixels
+from hdgan.classifier.random_order import random_order
 from hdgan.nets.cpu_rows import cpu_rows
 from hdgan.nets.ensemble import PixelEnsemble
+from hdgan.nets.read_ahead import expect_random_reads, read_ahead
 from hdgan.nets.shards import ImageFeatures
 
 POOL_BYTES = 2**30
 SEGMENTS = 8
 """Segments in the pool; one more is being read."""
 
-CHUNKS_IN_POOL = 256
-"""Chunks of each class that the pool holds at least: with fewer, it is of too few places and a
-network learns these by turns."""
+CHUNKS_IN_POOL = 1024
+"""Chunks of each class that the pool holds at least. With 50, it is of so few places that a network
+learns them by turns and its loss falls later than from rows of everywhere; from 800 on, the curves
+are the same (benchmarks/classifier_training.py)."""
 
-SMALLEST_CHUNK, LARGEST_CHUNK = 64, 1024
-"""Pixels of one class that are read together from one block. Below, reading takes too long; above,
-it gets no faster."""
+SMALLEST_CHUNK, LARGEST_CHUNK = 4, 1024
+"""Pixels of one class that are read together from one block. The fewer, the slower; above, it gets
+no faster."""
+
+READ_AHEAD = 16
+"""Chunks whose bytes are on their way from disk while one is read."""
 
 # First words of the seed sequences; 1 is taken by the initial weights.
 DRAW_STREAM, DROPOUT_STREAM, ORDER_STREAM, NOISE_STREAM = 2, 3, 4, 5
@@ -77,12 +83,14 @@ class RowReader:
         self._side = spec.plan.resolution
         self._mean = spec.mean.astype(np.float32)
         self._factor = spec.inverse_std().astype(np.float32)
+        for image in images:
+            expect_random_reads(image.maps)
         self._chunks = [pixels.chunks(value, chunk) for value in range(len(pixels.counts))]
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """Chunks of each class."""
-        return tuple(len(one.blocks) for one in self._chunks)
+        return tuple(one.count for one in self._chunks)
 
     def read(self, chosen: Sequence[Integers], *, threads: int) -> Segment:
         """The chunks with these numbers, for each class."""
@@ -96,6 +104,8 @@ class RowReader:
         ends = np.cumsum([len(pixels) for _, pixels in found])
 
         def fill(index: int) -> None:
+            if index + READ_AHEAD < len(found):
+                self._read_ahead(*found[index + READ_AHEAD])
             image, pixels = found[index]
             cpu_rows(
                 self._images[image].maps,
@@ -107,10 +117,16 @@ class RowReader:
                 threads=1,
             )
 
+        for image, pixels in found[:READ_AHEAD]:
+            self._read_ahead(image, pixels)
         with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(fill, range(len(found))):
                 pass
         return Segment(rows, sizes)
+
+    def _read_ahead(self, image: int, pixels: Integers) -> None:
+        top, last = int(pixels[0]) // self._side, int(pixels[-1]) // self._side
+        read_ahead(self._images[image].maps, self._side, top, last + 1)
 
 
 @dataclass(frozen=True)
@@ -130,15 +146,17 @@ class SegmentPlan:
         result = []
         for value, count in enumerate(self.chunks):
             places = np.arange(segment * self.per_segment, (segment + 1) * self.per_segment)
-            orders = {one: self._order(value, one) for one in set((places // count).tolist())}
-            numbers = [orders[place // count][place % count] for place in places.tolist()]
-            result.append(np.sort(np.array(numbers, dtype=np.int64)))
+            passes, within = np.divmod(places, count)
+            numbers = [
+                random_order(
+                    within[passes == one],
+                    count,
+                    np.random.SeedSequence([ORDER_STREAM, self.seed, value, one]),
+                )
+                for one in np.unique(passes).tolist()
+            ]
+            result.append(np.sort(np.concatenate(numbers)))
         return result
-
-    def _order(self, value: int, passing: int) -> Integers:
-        sequence = np.random.SeedSequence([ORDER_STREAM, self.seed, value, passing])
-        stream = np.random.Generator(np.random.Philox(sequence))
-        return stream.permutation(self.chunks[value]).astype(np.int64)
 
 
 class RowPool:
