@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hdgan.nets import read_ahead as module
-from hdgan.nets.pyramid import native_rows
+from hdgan.nets.pyramid import NativeMap, native_rows
 from hdgan.nets.read_ahead import expect_random_reads, read_ahead
 
 SIDE = 512
@@ -30,7 +30,7 @@ class Recorder:
         self.hints.append(hint)
 
 
-def saved(folder: Path, native: int, channels: int) -> np.memmap[tuple[int, ...], np.dtype]:  # type: ignore[type-arg]
+def saved(folder: Path, native: int, channels: int) -> np.memmap[tuple[int, ...], np.dtype]:
     path = folder / f"{native}.npy"
     np.save(path, np.zeros((native, native, channels), dtype=np.float16))
     opened = np.load(path, mmap_mode="r")
@@ -64,6 +64,6 @@ def test_files_take_the_hints_and_keep_their_content(tmp_path: Path) -> None:
 
 
 def test_maps_in_memory_are_left_alone() -> None:
-    maps = [torch.zeros(8, 8, 2), np.zeros((8, 8, 2), dtype=np.float16)]
+    maps: list[NativeMap] = [torch.zeros(8, 8, 2), np.zeros((8, 8, 2), dtype=np.float16)]
     expect_random_reads(maps)
     read_ahead(maps, SIDE, 0, 4)

@@ -25,7 +25,7 @@ def random_order(places: Integers, count: int, seed: np.random.SeedSequence) -> 
         int64 [N]; all places together give every number once.
     """
     half = max(1, ((count - 1).bit_length() + 1) // 2)
-    keys = seed.generate_state(ROUNDS, np.uint64)
+    keys = seed.generate_state(ROUNDS, np.uint64).astype(np.uint64)
     found = _network(places.astype(np.uint64), keys, half)
     while len(beyond := np.flatnonzero(found >= count)):
         found[beyond] = _network(found[beyond], keys, half)

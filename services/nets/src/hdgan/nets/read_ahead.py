@@ -30,11 +30,12 @@ def read_ahead(maps: Sequence[NativeMap], side: int, top: int, bottom: int) -> N
         side: of the picture, in pixels.
     """
     for one in maps:
-        if (file := _mapping(one)) is not None and isinstance(one, np.memmap):
+        if (file := _mapping(one)) is not None:
             first, last = _native_rows(one.shape[0], side, top, bottom - top)
-            row_bytes = one.strides[0]
+            row_bytes = one.strides[0]  # type: ignore[union-attr]
             # The mapping starts at the page that holds the array's first byte.
-            start = one.offset % mmap.ALLOCATIONGRANULARITY + first * row_bytes
+            offset: int = one.offset  # type: ignore[union-attr]
+            start = offset % mmap.ALLOCATIONGRANULARITY + first * row_bytes
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
             stop = min(start + (last - first) * row_bytes, len(file))
             file.madvise(mmap.MADV_WILLNEED, page, stop - page)
@@ -45,5 +46,5 @@ _native_rows = functools.lru_cache(maxsize=2**16)(native_rows)  # the same block
 
 def _mapping(native: NativeMap) -> mmap.mmap | None:
     """The mapping of an opened file; None for a map in memory, or where hints are unknown."""
-    base = native.base if isinstance(native, np.memmap) else None
+    base: object = native.base if isinstance(native, np.memmap) else None
     return base if isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None
