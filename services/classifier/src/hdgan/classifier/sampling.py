@@ -185,8 +185,9 @@ class RowPool:
         channels = ensemble.spec.plan.channels
         capacity = budget // (4 * channels)
         self._whole = sum(pixels.counts) <= capacity
-        chunk = capacity // (classes * CHUNKS_IN_POOL)
-        chunk = min(max(chunk, SMALLEST_CHUNK), LARGEST_CHUNK)
+        chunk = LARGEST_CHUNK
+        if not self._whole:
+            chunk = max(SMALLEST_CHUNK, min(chunk, capacity // (classes * CHUNKS_IN_POOL)))
         self._reader = RowReader(ensemble, images, pixels, chunk)
         per_segment = max(1, capacity // ((SEGMENTS + 1) * classes * chunk))
         self._plan = SegmentPlan(seed, self._reader.chunks, per_segment)
