@@ -111,7 +111,7 @@ class TinyRun:
                 "case": "case-<1>",
                 "dimensions": [100, 200],
                 "slideMpp": [0.5, 0.5],
-                "tiles": {"examined": 12, "accepted": 7, "whitespace": 5},
+                "tiles": {"examined": 12, "accepted": 7, "rejected": {"whitespace": 5}},
                 "status": "tiled",
             },
             {"name": "broken.svs", "status": "setAside", "reason": "is truncated"},

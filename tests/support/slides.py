@@ -24,6 +24,7 @@ class ArraySlide:
     vendor = "array"
     objective_power: float | None = None
     background = (255, 255, 255)
+    icc_profile: bytes | None = None
 
     def __init__(self, *levels: Bytes, mpp: tuple[float, float] | None = (0.5, 0.5)) -> None:
         self.mpp = mpp

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdgan.desk.geojson import GeoJsonError, draw, parse_geojson
+from hdgan.core.geojson import GeoJsonError
+from hdgan.desk.geojson import draw, parse_geojson
 from hdgan.desk.rasterise import fill_polygon
 from support.desk_run import CLASSES
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hdgan.core.run import TilerConfig
-from hdgan.tiler.cut import cut_slide, examine, flatten, overview, slide_grid, tile_prefix
+from hdgan.tiler.cut import Cutting, cut_slide, examine, plan_cutting, tile_prefix
+from hdgan.tiler.overview import flatten, overview
 from hdgan.tiler.slide import Slide, SlideError
 from support.slides import DERMIS, ArraySlide, tissue_picture, write_tiff
 
 WHITE = (255, 255, 255)
+
+
+def everywhere(slide: Slide, **config: Any) -> Cutting:
+    """Every place of the grid is a tile."""
+    asked: dict[str, Any] = {"tile_size": 64, "mpp": 0.5, "tissue": "everywhere", "max_whitespace": 1.0}
+    return plan_cutting(slide, TilerConfig(**(asked | config)), "t")
 
 
 def ramp(width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -29,11 +37,11 @@ def test_no_subpixel_shift_at_any_scale_or_level(mpp: float, levels: int) -> Non
     quarter = full.reshape(256, 2, 320, 2, 3).mean(axis=(1, 3))
     pyramid = [np.rint(level).astype(np.uint8) for level in (full, quarter)][:levels]
     slide: Slide = ArraySlide(*pyramid)
-    config = TilerConfig(tile_size=64, mpp=mpp, stride=24)
-    grid = slide_grid(slide, config)
+    cutting = everywhere(slide, mpp=mpp, stride=24)
+    grid = cutting.grid
     inner = np.arange(6, 58)
     count = 0
-    for tile in examine(slide, grid, WHITE, "t"):
+    for tile in examine(cutting):
         x = tile.rect.x + (inner + 0.5) * grid.scale[0] - 0.5
         y = tile.rect.y + (inner + 0.5) * grid.scale[1] - 0.5
         red = tile.pixels[6:58, 6:58, 0].astype(float)
@@ -50,10 +58,10 @@ def test_no_subpixel_shift_at_any_scale_or_level(mpp: float, levels: int) -> Non
 def test_a_tile_is_the_resample_of_its_region_whatever_was_read_around_it(mpp: float) -> None:
     picture = tissue_picture(400, 300)
     slide: Slide = ArraySlide(picture)
-    grid = slide_grid(slide, TilerConfig(tile_size=64, mpp=mpp, stride=17))
-    width, height = grid.source
-    together = {t.id: t.pixels for t in examine(slide, grid, WHITE, "t")}
-    alone = {t.id: t.pixels for t in examine(slide, grid, WHITE, "t", window_pixels=1)}
+    cutting = everywhere(slide, mpp=mpp, stride=17)
+    width, height = cutting.grid.source
+    together = {t.id: t.pixels for t in examine(cutting)}
+    alone = {t.id: t.pixels for t in examine(cutting, threads=3, window_pixels=1)}
     assert together.keys() == alone.keys()
     for name, pixels in together.items():
         x, y = map(int, name.split("-")[1:])
@@ -66,7 +74,7 @@ def test_a_tile_is_the_resample_of_its_region_whatever_was_read_around_it(mpp: f
 def test_same_scale_tiles_are_the_slides_own_pixels(tmp_path: Path) -> None:
     picture = tissue_picture(300, 260)
     path = write_tiff(tmp_path / "s.tif", picture)
-    config = TilerConfig(tile_size=64, mpp=0.5, max_whitespace=1.0)
+    config = TilerConfig(tile_size=64, mpp=0.5, tissue="everywhere", max_whitespace=1.0)
     tiles = list(cut_slide(path, config))
     for tile in tiles:
         rect = tile.rect
@@ -79,8 +87,9 @@ def test_same_scale_tiles_are_the_slides_own_pixels(tmp_path: Path) -> None:
 
 def test_memory_of_a_read_is_bounded() -> None:
     slide = ArraySlide(tissue_picture(900, 700))
-    grid = slide_grid(slide, TilerConfig(tile_size=32, mpp=0.5, stride=8))
-    for _ in examine(slide, grid, WHITE, "t", window_pixels=20_000):
+    cutting = everywhere(slide, tile_size=32, stride=8)
+    slide.largest_read = 0
+    for _ in examine(cutting, window_pixels=20_000):
         pass
     assert 10_000 < slide.largest_read <= 20_000
 
@@ -90,7 +99,9 @@ def test_whitespace_decides_what_is_accepted(tmp_path: Path) -> None:
     strict = TilerConfig(tile_size=64, mpp=0.5, max_whitespace=0.1)
     assert {tile.rect.x for tile in cut_slide(path, strict)} == set(range(256, 768, 64))
     every = TilerConfig(tile_size=64, mpp=0.5, max_whitespace=1.0)
-    assert len(list(cut_slide(path, every))) == 12 * 4
+    assert {tile.rect.x for tile in cut_slide(path, every)} == set(range(256, 768, 64))
+    all_places = TilerConfig(tile_size=64, mpp=0.5, max_whitespace=1.0, tissue="everywhere")
+    assert len(list(cut_slide(path, all_places))) == 12 * 4
 
 
 def test_transparent_is_shown_on_the_background_and_counts_as_whitespace() -> None:
@@ -99,11 +110,10 @@ def test_transparent_is_shown_on_the_background_and_counts_as_whitespace() -> No
     picture[:, 64:, 3] = 255
     slide = ArraySlide(picture)
     slide.background = (10, 20, 30)
-    grid = slide_grid(slide, TilerConfig(tile_size=64, mpp=0.5, stride=64))
-    left, right = list(examine(slide, grid, WHITE, "t"))[:2]
-    assert left.whitespace == 1.0
+    left, right = list(examine(everywhere(slide)))[:2]
+    assert left.measures.whitespace == 1.0
     assert tuple(left.pixels[30, 30]) == (10, 20, 30)
-    assert right.whitespace == 0.0
+    assert right.measures.whitespace == 0.0
     assert tuple(right.pixels[30, 30]) == DERMIS
 
 
@@ -120,7 +130,7 @@ def test_overview_sees_the_whole_slide_and_its_glass() -> None:
 def test_slide_without_scale_says_what_to_set(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "s.tif", tissue_picture(300, 260), mpp=None)
     config = TilerConfig(tile_size=64, mpp=0.5)
-    with pytest.raises(SlideError, match=r"slides\.assumeMpp"):
+    with pytest.raises(SlideError, match=r"slides\.metadata, or set slides\.assumeMpp"):
         next(cut_slide(path, config))
     assert next(cut_slide(path, config, assume_mpp=0.5)).rect.width == 64
 

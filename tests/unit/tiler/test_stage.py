@@ -23,9 +23,8 @@ from hdgan.core.slides import save_snapshot, take_snapshot
 from hdgan.core.stage import run_stage
 from hdgan.core.store import Store, open_store
 from hdgan.core.tar_shards import read_shard
-from hdgan.core.tiles import TILE_INDEX_SCHEMA
 from hdgan.tiler.slide import Slide, SlideOpener, open_slide
-from hdgan.tiler.stage import TILER, run
+from hdgan.tiler.stage import TILER, TILER_INDEX_SCHEMA, run
 from hdgan.tiler.unit import STAGE
 from support.slides import tissue_picture, write_tiff
 
@@ -67,6 +66,8 @@ class Tiling:
             config={**CONFIG, **(config or {})},
             context={
                 "slides": save_snapshot(self.store, take_snapshot(uri)),
+                "slideFacts": None,
+                "slideCacheGigabytes": 1.0,
                 "slidesConfig": {"uri": uri, **(BY_CASE if slides is None else slides)},
             },
             inputs=inputs or {},
@@ -102,7 +103,7 @@ class Tiling:
     @property
     def rows(self) -> list[dict[str, Any]]:
         table = pq.read_table(io.BytesIO(self.artifact.read("index.parquet")))
-        assert table.schema.equals(TILE_INDEX_SCHEMA)
+        assert table.schema.equals(TILER_INDEX_SCHEMA)
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
@@ -150,7 +151,7 @@ def test_tiles_index_and_folds_agree(tiling: Tiling, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), expected)
     assert tiling.document["holdout"] == "case"
     assert sum(tiling.document["tilesPerFold"]) == len(rows)
-    assert {"contact.png", "folds.parquet", "index.parquet", "slides.json"} == set(
+    assert {"contact.png", "folds.parquet", "index.parquet", "rejects.png", "slides.json"} == set(
         tiling.artifact.names()
     )
     assert Image.open(io.BytesIO(tiling.artifact.read("contact.png"))).width > 0
@@ -261,7 +262,7 @@ def test_nothing_but_glass_is_an_error_that_says_so(tmp_path: Path) -> None:
     for name in ("a_1.tif", "b_1.tif"):
         write_tiff(tiling.slides / name, np.full((300, 300, 3), 243, np.uint8))
     assert tiling.run() == 65
-    assert "no tile was accepted: 50 tiles of 2 slides" in tiling.error
+    assert "no tile was accepted: 50 places of 2 slides were examined (noTissue: 50" in tiling.error
 
 
 def test_asked_to_stop_it_stops_between_tiles_and_keeps_finished_slides(

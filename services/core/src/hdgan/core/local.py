@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdgan.core.errors import HdganError, InternalError, RequestError
+from hdgan.core.fold_history import note_folds
 from hdgan.core.observe import observe, pin_external
 from hdgan.core.pipeline import (
     BY_NAME,
@@ -130,6 +131,8 @@ class LocalRun:
                 raise InternalError(
                     f"{made} ended well but its artifact is not in {self._store.uri}"
                 )
+            if made == "tiler":
+                note_folds(self._store, self._run, external, observed.artifacts[made])
 
     def _end(self, statuses: list[NodeStatus], observed: Observed) -> RunResult:
         """Nothing is left to run: done, or a gate is shut."""

@@ -8,6 +8,7 @@ from typing import Any
 from hdgan.core.annotations import current as current_annotations
 from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.errors import InputMissing
+from hdgan.core.fold_history import with_folds
 from hdgan.core.initial_networks import networks_digest
 from hdgan.core.pipeline import (
     ANNOTATIONS,
@@ -19,17 +20,30 @@ from hdgan.core.pipeline import (
 )
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun
+from hdgan.core.slide_facts import find_facts, save_facts
 from hdgan.core.slides import save_snapshot, take_snapshot
 from hdgan.core.store import Store
 
 
 def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> External:
-    """Look at slides and initial networks now. `save`: keep the list of slides in the store."""
+    """Look at slides and initial networks now, and at the folds to keep.
+
+    run   resolved
+    save  keep the list of slides, and what is known about them, in the store
+    """
     snapshot = take_snapshot(run.spec.slides.uri)
     init_from = run.spec.gan_trainer.init_from
     init_digest = None if init_from is None else networks_digest(init_from)
-    key = save_snapshot(store, snapshot) if save else snapshot.key
-    return External(key, snapshot.digest, init_digest)
+    slides, tiler = run.spec.slides, run.spec.tiler
+    facts = find_facts(snapshot, slides.metadata, slides.outlines if tiler.compartments else None)
+    external = External(
+        slides_key=save_snapshot(store, snapshot) if save else snapshot.key,
+        slides_digest=snapshot.digest,
+        init_digest=init_digest,
+        facts_key=save_facts(store, facts) if save else facts.key,
+        facts_digest=facts.digest,
+    )
+    return with_folds(store, run, external)
 
 
 def observe(

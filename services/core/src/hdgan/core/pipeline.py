@@ -19,8 +19,8 @@ from hdgan.core.run import DatasetRun, RunSpec
 from hdgan.core.sections import Section, semantic
 
 STAGE_VERSIONS: Final[Mapping[str, int]] = {
-    "slide-tiles": 1,
-    "tiler": 1,
+    "slide-tiles": 2,
+    "tiler": 2,
     "gan-trainer": 2,
     "candidates": 2,
     "annotations": 1,
@@ -42,6 +42,13 @@ class External:
     slides_digest: str
     init_digest: str | None = None
     """Digest of the networks `ganTrainer.initFrom` names; None without it."""
+    facts_key: str | None = None
+    """Where the store keeps what is known about the slides; None if that is nothing."""
+    facts_digest: str | None = None
+    folds: InputRef | None = None
+    """The tiler's artifact whose folds are kept; None for the first run of a name."""
+    folds_digest: str | None = None
+    """SHA-256 of its folds.parquet."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,9 @@ NODES: Final[tuple[Node, ...]] = (
         lambda spec: {"slides": semantic(spec.slides), "tiler": semantic(spec.tiler)},
         lambda spec, external: {
             "slides": external.slides_key,
+            "slideFacts": external.facts_key,
             "slidesConfig": _dump(spec.slides),
+            "slideCacheGigabytes": spec.resources.slide_cache_gigabytes,
         },
     ),
     Node(
@@ -214,6 +223,10 @@ def node_key(
     digests = {name: ref.content_digest for name, ref in inputs.items()}
     if node.name == "tiler":
         digests["slides"] = external.slides_digest
+        if external.facts_digest is not None:
+            digests["slideFacts"] = external.facts_digest
+        if external.folds_digest is not None:
+            digests["folds"] = external.folds_digest
     if node.name == "gan-trainer" and external.init_digest is not None:
         digests["init"] = external.init_digest
     rerun = {str(name): token for name, token in run.spec.rerun.items()}
@@ -340,9 +353,12 @@ def stage_request(
     inputs = node_inputs(node, observed)
     if inputs is None:
         raise ValueError(f"{node.name} is not ready: an input does not exist")
+    key = node_key(node, run, external, inputs)
     context = node.context(run.spec, external)
     if node.name == "classifier":
         context["featuresKey"] = node_key(BY_NAME["extractor"], run, external, inputs)
+    if node.name == "tiler" and external.folds is not None:
+        inputs = {**inputs, "folds": external.folds}
     return StageRequest(
         run=run.metadata.name,
         stage=node.name,
@@ -350,7 +366,7 @@ def stage_request(
         config=_dump(node.section(run.spec)),
         context=context,
         inputs=inputs,
-        key=node_key(node, run, external, inputs),
+        key=key,
         stage_version=STAGE_VERSIONS[node.name],
         store=store,
         scratch=scratch,
@@ -365,6 +381,8 @@ def frozen_run(run: DatasetRun, external: External) -> tuple[str, dict[str, Any]
         "run": run.model_dump(mode="json", by_alias=True),
         "stageVersions": dict(STAGE_VERSIONS),
         "slides": {"key": external.slides_key, "digest": external.slides_digest},
+        "slideFacts": {"key": external.facts_key, "digest": external.facts_digest},
+        "folds": None if external.folds is None else external.folds.key,
         "initDigest": external.init_digest,
     }
     return canonical_digest(document), document

@@ -113,6 +113,11 @@ class RunSpec(Section):
                 f" {self.tiler.tile_size} has {self.tiler.synthesis_blocks} synthesis blocks:"
                 " use at most that many"
             )
+        if self.tiler.compartments and self.slides.outlines is None:
+            raise ValueError(
+                "tiler.compartments names classes, but slides.outlines does not say where their"
+                " outlines are"
+            )
         if self.gan_trainer.holdout_fold >= self.tiler.folds:
             raise ValueError(
                 f"ganTrainer.holdoutFold is {self.gan_trainer.holdout_fold}, but tiler.folds is"
@@ -169,7 +174,10 @@ def load_run(path: Path | str) -> DatasetRun:
     run = parse_run(parse_document(path), str(path))
     folder = path.resolve().parent
     spec = run.spec
-    slides = spec.slides.model_copy(update={"uri": _anchored(spec.slides.uri, folder)})
+    places = {name: getattr(spec.slides, name) for name in ("uri", "metadata", "outlines")}
+    slides = spec.slides.model_copy(
+        update={name: place and _anchored(place, folder) for name, place in places.items()}
+    )
     trainer = spec.gan_trainer
     if trainer.init_from is not None:
         trainer = trainer.model_copy(update={"init_from": _anchored(trainer.init_from, folder)})

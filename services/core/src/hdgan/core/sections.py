@@ -110,25 +110,37 @@ def _each_once(values: list[str], what: str, fold: Callable[[str], str] = str.ca
 class SlidesConfig(Section):
     """Which whole-slide images the run reads and what is assumed about them."""
 
-    NOT_SEMANTIC = frozenset({"uri", "max_bad_slides"})  # slides enter keys by content
+    # Slides, their table and their outlines enter keys by content.
+    NOT_SEMANTIC = frozenset({"uri", "metadata", "outlines", "max_bad_slides"})
 
     uri: str = Field(min_length=1, max_length=2048)
     """Folder, single file or `s3://bucket/prefix` with the slides. A relative path is relative to
     the run file. Required."""
+
+    metadata: str | None = Field(None, min_length=1, max_length=2048)
+    """Table of what is known about slides: a CSV file or `s3://` object with a column `slide` (path
+    below `uri`, file name, or file name without ending) and any of `case`, `stain`, `centre`,
+    `diagnosis`, and `mpp` or `mppX` and `mppY`, which hold instead of what the slide says. Other
+    columns are left alone. A relative path is relative to the run file. Null: there is none."""
+
+    outlines: str | None = Field(None, min_length=1, max_length=2048)
+    """Folder or `s3://` prefix with the outlines `tiler.compartments` needs: for each slide a
+    GeoJSON file as QuPath exports it, in level-0 pixels, named like the slide with the ending
+    `.geojson` (`a.svs`: `a.geojson`). A relative path is relative to the run file."""
 
     assume_mpp: float | None = Field(None, gt=0, le=100)
     """Micrometres per pixel to assume for a slide that does not state its own. Null: such a slide
     is refused, because a guessed scale silently ruins everything downstream."""
 
     assume_slide_is_case: bool = False
-    """Take each slide for a case (patient) of its own where `casePattern` finds none. Off by
+    """Take each slide for a case (patient) of its own where nothing else names one. Off by
     default: two slides of one patient in different folds leak, so this has to be said, not
     guessed."""
 
     case_pattern: str | None = Field(None, min_length=1, max_length=500)
     """Regular expression with a group named `case`, searched in the slide's file name: what it
-    captures is the case, e.g. `^(?P<case>TCGA-..-....)`. Null: cases do not come from file
-    names."""
+    captures is the case, e.g. `^(?P<case>TCGA-..-....)`, unless `metadata` names one. Null: cases
+    do not come from file names."""
 
     max_bad_slides: int = Field(0, ge=0, le=1_000_000)
     """How many slides may be unreadable before the tiler gives up (exit 65). 0: a broken slide is
@@ -162,9 +174,41 @@ class TilerConfig(Section):
     """Distance between the corners of neighbouring tiles, in tile pixels. Null: `tileSize`, tiles
     that touch and do not overlap. Smaller values give more, overlapping tiles."""
 
+    tissue: Literal["map", "everywhere"] = "map"
+    """Where tiles are looked for. `map`: where a small picture of the slide shows tissue, every
+    piece of it; the rest is not read. `everywhere`: at every place of the grid."""
+
     max_whitespace: float = Field(0.5, ge=0, le=1)
     """Largest share of a tile, 0 to 1, that may be glass without tissue. 0.5 keeps tissue
     borders."""
+
+    max_pen: float | None = Field(0.02, ge=0, le=1)
+    """Largest share of a tile, 0 to 1, that may be pen marks. 0.02: a mark's edge is easily
+    overlooked by eye and easily learned by a network. Null: pen is not looked for."""
+
+    min_focus: float | None = Field(None, gt=0, le=1000)
+    """Least sharpness of a tile, as in the column `focus` of the index; tiles with too little
+    structure to tell are kept. Null: blurred tiles are kept, too; what is sharp enough depends on
+    the scanner."""
+
+    compartments: list[str] = Field(default=[], max_length=100)
+    """Classes of `slides.outlines` of interest: only tiles that show enough of them are kept.
+    Empty: outlines are not looked at."""
+
+    min_compartment: float = Field(0.1, gt=0, le=1)
+    """Least share of a tile, above 0 to 1, inside outlines of `compartments`. 0.1: a glomerulus
+    fills about a tenth of a tile of 1 mm."""
+
+    colour: Literal["raw", "srgb"] = "raw"
+    """`raw`: pixels as the scanner stored them. `srgb`: converted by the colour profile that is
+    embedded in the slide; a slide without one stays as it is, which is recorded."""
+
+    format: Literal["png", "jpeg"] = "png"
+    """File format of tiles. `png`: lossless. `jpeg`: smaller by about ten, without chroma
+    subsampling; generative networks learn its 8 px grid."""
+
+    jpeg_quality: int = Field(95, ge=95, le=100)
+    """Quality of JPEG tiles, 95 to 100. Without effect on PNG."""
 
     holdout: Literal["case", "spatial"] = "case"
     """How folds are made. `case`: all tiles of a case share a fold. `spatial`: contiguous blocks of
@@ -182,6 +226,14 @@ class TilerConfig(Section):
         if value & (value - 1):
             raise ValueError("must be a power of two: 32, 64, 128, 256, 512, 1024, 2048 or 4096")
         return value
+
+    @field_validator("compartments")
+    @classmethod
+    def _named_once(cls, values: list[str]) -> list[str]:
+        if not all(1 <= len(value) <= 200 for value in values):
+            raise ValueError("names of classes have 1 to 200 characters")
+        _each_once(values, "compartments", fold=str)
+        return values
 
     @property
     def stride_px(self) -> int:
@@ -847,6 +899,7 @@ class ResourcesConfig(Section):
             "grace_seconds",
             "processes",
             "peer_timeout_seconds",
+            "slide_cache_gigabytes",
             "tile_cache_gigabytes",
         }
     )
@@ -868,6 +921,10 @@ class ResourcesConfig(Section):
     peer_timeout_seconds: int = Field(600, ge=1, le=86_400)
     """How long a training process waits for another before all of them end with an error. 600:
     longer than saving a large state takes."""
+
+    slide_cache_gigabytes: float = Field(100.0, gt=0, le=1_000_000)
+    """Scratch space for copies of slides from an object store, in 10^9 bytes: the next ones are
+    fetched while one is cut. 100: several of the largest. One slide is always fetched."""
 
     tile_cache_gigabytes: float | None = Field(None, gt=0, le=1_000_000)
     """Most scratch space for training tiles, in 10^9 bytes; further ones are fetched when they are

@@ -20,6 +20,8 @@ from hdgan.core.store import Store
 from hdgan.core.tar_shards import read_shard
 
 INDEX = "index.parquet"
+TILE_SUFFIXES = (".png", ".jpg")
+"""Endings of tiles in shards; what comes before is the tile's id."""
 
 TILE_INDEX_SCHEMA = pa.schema(
     [
@@ -36,7 +38,7 @@ TILE_INDEX_SCHEMA = pa.schema(
         pa.field("whitespace", pa.float32(), nullable=False),  # share of glass, 0 to 1
         pa.field("shard", pa.string(), nullable=False),  # file of the unit artifact
         pa.field("unit_key", pa.string(), nullable=False),  # key of the slide-tiles artifact
-        pa.field("digest", pa.string(), nullable=False),  # SHA-256 of the PNG
+        pa.field("digest", pa.string(), nullable=False),  # SHA-256 of the file
     ]
 )
 
@@ -86,14 +88,14 @@ def iter_tiles(
 
     Each shard is read once, from a temporary copy in `scratch` (None: where the system keeps
     temporary files, which a shard of large tiles may not fit into); tiles come in the order of the
-    shards, not of `rows`. Every PNG is checked against the index. InputMissing if a shard or a tile
+    shards, not of `rows`. Every file is checked against the index. InputMissing if a shard or tile
     is not there, DataError if a tile is damaged.
     """
     wanted: dict[tuple[str, str], dict[str, int]] = {}
     units, shards, tiles = (index.column(name) for name in ("unit_key", "shard", "tile"))
     for row in map(int, rows):
         place = (units[row].as_py(), shards[row].as_py())
-        wanted.setdefault(place, {})[f"{tiles[row].as_py()}.png"] = row
+        wanted.setdefault(place, {})[tiles[row].as_py()] = row
     digests = index.column("digest")
     with tempfile.TemporaryDirectory(prefix="hdgan-tiles-", dir=scratch) as folder:
         path = Path(folder, "shard.tar")
@@ -101,7 +103,7 @@ def iter_tiles(
             open_unit(store, unit).fetch(shard, path)
             left = dict(names)
             for name, data in read_shard(path):
-                found = left.pop(name, None)
+                found = left.pop(name.rpartition(".")[0], None)
                 if found is not None:
                     yield found, decode_tile(data, digests[found].as_py(), f"{shard}, {name}")
             if left:
@@ -123,14 +125,14 @@ def open_unit(store: Store, unit: str) -> Artifact:
 
 
 def decode_tile(data: bytes, digest: str, where: str) -> NDArray[np.uint8]:
-    """The pixels of a tile's PNG, RGB uint8 [H, W, 3], checked against its SHA-256 in the index.
+    """The pixels of a tile's file, RGB uint8 [H, W, 3], checked against its SHA-256 in the index.
 
     Raises DataError, which names `where`, if it is another file or no RGB picture.
     """
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{where}: not the tile the index names (another SHA-256)")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             if image.mode != "RGB":
                 raise DataError(f"{where}: a tile is RGB, this one is {image.mode}")
             return np.array(image, dtype=np.uint8)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hdgan.core.annotations import STAGE, current, publish
 from hdgan.core.artifact import Artifact, Attempt, artifact_key
 from hdgan.core.errors import RequestError
+from hdgan.core.geojson import MAX_BYTES, GeoJsonError
 from hdgan.core.masks import UNLABELLED, decode_mask, encode_mask
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import AnnotationsConfig, ClassConfig
@@ -168,7 +169,7 @@ def _read_file(
             inside = read_candidate_id(data)
             drawings: list[tuple[str | None, geojson.Drawing | None]] = [(inside, None)]
         else:
-            data = read_bounded(path, geojson.MAX_BYTES)
+            data = read_bounded(path, MAX_BYTES)
             parsed = geojson.parse_geojson(data)
             problems += parsed.problems
             drawings = [(drawing.candidate, drawing) for drawing in parsed.drawings]
@@ -207,7 +208,7 @@ def _read_file(
                     matched_by=found.by,
                 )
             )
-    except (RequestError, MatchError, geojson.GeoJsonError, mask_files.MaskError) as error:
+    except (RequestError, MatchError, GeoJsonError, mask_files.MaskError) as error:
         problems.append(str(error))
     result.problems += [f"{path}: {problem}" for problem in problems]
     return labelled

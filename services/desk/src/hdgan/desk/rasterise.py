@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Ring = npt.NDArray[np.float64]
-"""Vertices float64 [N, 2] (x, y) in pixels; the last joins the first, repeated or not."""
+from hdgan.core.geojson import Ring
 
 
 def fill_polygon(rings: Sequence[Ring], height: int, width: int) -> npt.NDArray[np.bool_]:

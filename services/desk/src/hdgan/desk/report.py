@@ -5,6 +5,7 @@ Every section asks for the artifacts it needs; where one is missing the page say
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -119,11 +120,19 @@ def _tiles(artifact: Artifact | None) -> dict[str, Any] | None:
     return {
         "slides": slides,
         "accepted": sum(slide.accepted for slide in slides),
-        "whitespace": sum(slide.whitespace for slide in slides),
+        "rejected": report_facts.in_words(
+            sum((Counter(one.rejected) for one in slides), Counter[str]())
+        ),
         "set_aside": sum(1 for slide in slides if not slide.accepted),
         "holdout": str(document.get("holdout", "")),
         "per_fold": list(document.get("tilesPerFold", [])),
-        "contact": report_figures.file_picture(artifact, "contact.png", "accepted tiles"),
+        "contact": report_figures.file_picture(
+            artifact, "contact.png", "accepted tiles", "Accepted tiles."
+        ),
+        "rejects": report_figures.file_picture(
+            artifact, "rejects.png", "rejected tiles", "Rejected tiles, each with the reason."
+        ),
+        "in_words": report_facts.in_words,
     }
 
 

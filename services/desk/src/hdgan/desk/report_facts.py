@@ -44,7 +44,7 @@ class Slide:
     size: str
     mpp: str
     accepted: int
-    whitespace: int
+    rejected: dict[str, int]
     state: str
 
 
@@ -78,6 +78,7 @@ def slides(document: Mapping[str, Any]) -> list[Slide]:
     found = []
     for entry in document.get("slides", []):
         tiles = entry.get("tiles", {})
+        rejected = tiles.get("rejected", {})
         dimensions = entry.get("dimensions")
         mpp = entry.get("slideMpp")
         found.append(
@@ -87,11 +88,27 @@ def slides(document: Mapping[str, Any]) -> list[Slide]:
                 size=" x ".join(str(side) for side in dimensions) if dimensions else "–",
                 mpp=number(mpp[0]) if mpp else "–",
                 accepted=int(tiles.get("accepted", 0)),
-                whitespace=int(tiles.get("whitespace", 0)),
+                rejected={str(key): int(count) for key, count in rejected.items()},
                 state=str(entry.get("reason") or entry.get("status", "")),
             )
         )
     return found
+
+
+REJECTED = {
+    "noTissue": "no tissue",
+    "compartment": "too little of the compartments",
+    "whitespace": "whitespace",
+    "pen": "pen",
+    "blurred": "blurred",
+}
+
+
+def in_words(rejected: Mapping[str, int]) -> str:
+    """Places that gave no tile, by reason."""
+    known = [f"{rejected[key]} {words}" for key, words in REJECTED.items() if rejected.get(key)]
+    other = [f"{count} {key}" for key, count in rejected.items() if key not in REJECTED]
+    return ", ".join(known + other) or "none"
 
 
 def training_panels(artifact: Artifact) -> dict[str, dict[str, list[tuple[float, float]]]]:

@@ -1,18 +1,19 @@
-"""Cut one slide into tiles: read each neighbourhood once, resample each tile once.
+"""Cut one slide into tiles: read each neighbourhood once, resample each tile once, judge it.
 
 Tiles of a block share one read of the slide, which makes overlapping strides cheap; each is then
 resampled from its own rectangle alone, so its pixels do not depend on its neighbours, on the block
-or on the memory that was available.
+or on the memory that was available. Blocks are worked on by threads (reading, resampling and
+encoding release the interpreter's lock) and come out in their order.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,56 +21,81 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hdgan.core.run import TilerConfig
-from hdgan.tiler.grid import Grid, Rect, best_level, blocks, on_level, plan_grid
+from hdgan.tiler.colour import Convert, srgb_converter, unchanged
+from hdgan.tiler.compartments import Compartments
+from hdgan.tiler.encoding import Encoding
+from hdgan.tiler.focus import focus
+from hdgan.tiler.grid import Block, Grid, Rect, best_level, blocks, on_level, plan_grid
+from hdgan.tiler.overview import Overview, flatten, overview
+from hdgan.tiler.pen import pen_fraction
+from hdgan.tiler.places import TouchMap, narrowed
 from hdgan.tiler.slide import Slide, SlideError, open_slide
-from hdgan.tiler.tissue import Colour, estimate_white, whitespace
+from hdgan.tiler.tissue import tissue_mask, whitespace_of
+from hdgan.tiler.tissue_map import TissueMap, tissue_map
+from hdgan.tiler.verdict import Limits, Measures, Reason, judge
 
-# Pixels held from one read (4 bytes each while decoding). Tiles come in block order, so this
+# Pixels of a level that are read at once; one tile always is. Tiles come in block order, so this
 # number is part of the output's meaning: change it together with the stage's version.
-WINDOW_PIXELS = 16 * 2**20
-THUMBNAIL_SIDE = 1024
+WINDOW_PIXELS = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of a slide.
+    """One place of a slide's grid.
 
-    id: unique within the run, safe as a file name; rect: the level-0 pixels it shows; mpp:
-    micrometres per tile pixel (mean of both axes); whitespace: fraction without tissue, 0..1;
-    image: RGB, tile_size x tile_size.
+    id: unique within the run, safe as a file name; rect: the level-0 pixels it shows; level: it was
+    read from; mpp: micrometres per tile pixel (mean of both axes); reason: why it is rejected, None
+    for a tile; image: RGB, tile_size x tile_size, None where it was not read; data: the encoded
+    file of an accepted tile.
     """
 
     id: str
     rect: Rect
+    level: int
     mpp: float
-    whitespace: float
-    image: Image.Image
+    measures: Measures
+    reason: Reason | None
+    image: Image.Image | None = None
+    data: bytes = b""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """uint8 [tile_size, tile_size, 3], RGB."""
+        if self.image is None:
+            raise ValueError(f"{self.id} was not read: {self.reason}")
         return np.asarray(self.image, dtype=np.uint8)
-
-    @cached_property
-    def png(self) -> bytes:
-        """The tile as PNG bytes: lossless, the same bytes for the same pixels."""
-        buffer = io.BytesIO()
-        self.image.save(buffer, format="PNG", compress_level=6)
-        return buffer.getvalue()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the PNG bytes, 64 hex digits."""
-        return hashlib.sha256(self.png).hexdigest()
+        """SHA-256 of the file, 64 hex digits."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True)
-class Overview:
-    """A slide seen whole: a small RGB picture, level-0 pixels per its pixel, and its white."""
+class Cutting:
+    """All that the tiles of one slide depend on. Used by several threads."""
 
-    image: Image.Image
-    scale: tuple[float, float]
-    white: Colour
+    slide: Slide
+    grid: Grid
+    level: int
+    view: Overview
+    tissue: TissueMap | None
+    touch: TouchMap | None
+    compartments: Compartments | None
+    limits: Limits
+    encoding: Encoding
+    converter: Callable[[], Convert]
+    prefix: str
+
+    @property
+    def downsample(self) -> tuple[float, float]:
+        """Level-0 pixels per pixel of the level that is read, (x, y)."""
+        return self.slide.downsamples[self.level]
+
+    @property
+    def mpp(self) -> float:
+        """Micrometres per tile pixel, mean of both axes."""
+        return (self.grid.mpp[0] + self.grid.mpp[1]) / 2
 
 
 def cut_slide(
@@ -78,6 +104,7 @@ def cut_slide(
     *,
     name: str | None = None,
     assume_mpp: float | None = None,
+    threads: int = 1,
 ) -> Iterator[Tile]:
     """The accepted tiles of one slide file, in the order in which they are stored.
 
@@ -86,22 +113,72 @@ def cut_slide(
     """
     path = Path(path)
     with open_slide(path) as slide:
-        grid = slide_grid(slide, config, assume_mpp=assume_mpp)
-        view = overview(slide)
-        for tile in examine(slide, grid, view.white, tile_prefix(name or path.name)):
-            if tile.whitespace <= config.max_whitespace:
+        cutting = plan_cutting(slide, config, name or path.name, assume_mpp=assume_mpp)
+        for tile in examine(cutting, threads=threads):
+            if tile.reason is None:
                 yield tile
 
 
-def slide_grid(slide: Slide, config: TilerConfig, *, assume_mpp: float | None = None) -> Grid:
+def plan_cutting(
+    slide: Slide,
+    config: TilerConfig,
+    name: str,
+    *,
+    mpp: tuple[float, float] | None = None,
+    assume_mpp: float | None = None,
+    compartments: Compartments | None = None,
+) -> Cutting:
+    """Look at a slide and decide where its tiles lie and how they are judged.
+
+    mpp: micrometres per level-0 pixel (x, y), instead of what the slide says. SlideError without a
+    scale or with room for no tile.
+    """
+    grid = slide_grid(slide, config, mpp=mpp, assume_mpp=assume_mpp)
+    converter = _converter(slide, config)
+    view = overview(slide, converter())
+    tissue = None
+    if config.tissue == "map":
+        um_per_pixel = (
+            view.scale[0] * grid.level0_mpp[0],
+            view.scale[1] * grid.level0_mpp[1],
+        )
+        tissue = tissue_map(view.image, view.white, um_per_pixel, view.covered)
+    return Cutting(
+        slide=slide,
+        grid=grid,
+        level=best_level(slide.downsamples, grid.scale),
+        view=view,
+        tissue=tissue,
+        touch=None if tissue is None else TouchMap(tissue.mask, view.scale),
+        compartments=compartments,
+        limits=Limits(
+            max_whitespace=config.max_whitespace,
+            max_pen=config.max_pen,
+            min_focus=config.min_focus,
+            min_compartment=config.min_compartment,
+        ),
+        encoding=Encoding(config.format, config.jpeg_quality),
+        converter=converter,
+        prefix=tile_prefix(name),
+    )
+
+
+def slide_grid(
+    slide: Slide,
+    config: TilerConfig,
+    *,
+    mpp: tuple[float, float] | None = None,
+    assume_mpp: float | None = None,
+) -> Grid:
     """The tile positions of a slide; SlideError without a scale or with room for no tile."""
-    mpp = slide.mpp
+    mpp = mpp or slide.mpp
     if mpp is None and assume_mpp is not None:
         mpp = (assume_mpp, assume_mpp)
     if mpp is None:
         raise SlideError(
-            "does not say its scale (micrometres per pixel); "
-            "set slides.assumeMpp if you know it, for example from the scanner's settings"
+            "does not say its scale (micrometres per pixel): give it in a column mpp of "
+            "slides.metadata, or set slides.assumeMpp if you know it for all such slides, for "
+            "example from the scanner's settings"
         )
     grid = plan_grid(
         slide.dimensions, mpp, tile_size=config.tile_size, mpp=config.mpp, stride=config.stride
@@ -117,39 +194,100 @@ def slide_grid(slide: Slide, config: TilerConfig, *, assume_mpp: float | None = 
 
 
 def examine(
-    slide: Slide,
-    grid: Grid,
-    white: Colour,
-    prefix: str,
-    *,
-    window_pixels: int = WINDOW_PIXELS,
+    cutting: Cutting, *, threads: int = 1, window_pixels: int = WINDOW_PIXELS
 ) -> Iterator[Tile]:
-    """Every tile of the grid, good or not, block by block.
+    """Every place of the grid, accepted or not, block by block.
 
     window_pixels: the most pixels that are read at once (one tile is always allowed).
     """
-    level = best_level(slide.downsamples, grid.scale)
-    downsample = slide.downsamples[level]
-    mpp = (grid.mpp[0] + grid.mpp[1]) / 2
-    for block in blocks(grid, window_pixels * downsample[0] * downsample[1]):
-        hull = on_level(block.window, downsample).hull()
+    area = cutting.downsample[0] * cutting.downsample[1]
+    work = blocks(cutting.grid, window_pixels * area)
+    if threads <= 1:
+        for block in work:
+            yield from cut_block(cutting, block)
+        return
+    coming: deque[Future[list[Tile]]] = deque()
+    with ThreadPoolExecutor(threads, "tiles") as pool:
+        try:
+            for block in work:
+                coming.append(pool.submit(cut_block, cutting, block))
+                if len(coming) > threads:
+                    yield from coming.popleft().result()
+            while coming:
+                yield from coming.popleft().result()
+        finally:
+            for one in coming:
+                one.cancel()
+
+
+def cut_block(cutting: Cutting, block: Block) -> list[Tile]:
+    """The tiles of a block in their order; only what has to be looked at is read."""
+    found = {rect: _judged(cutting, rect, _before_reading(cutting, rect)) for rect in block.tiles}
+    wanted = [found[rect].reason is None for rect in block.tiles]
+    for part in narrowed(block, wanted):
+        convert = cutting.converter()
+        hull = on_level(part.window, cutting.downsample).hull()
         window, covered = flatten(
-            slide.read(level, hull.x, hull.y, hull.width, hull.height), slide.background
+            cutting.slide.read(cutting.level, hull.x, hull.y, hull.width, hull.height),
+            cutting.slide.background,
         )
-        for rect in block.tiles:
-            image = resample(window, (hull.x, hull.y), rect, downsample, grid.tile_size)
-            coverage = (
-                None
-                if covered is None
-                else resample(covered, (hull.x, hull.y), rect, downsample, grid.tile_size)
-            )
-            yield Tile(
-                id=f"{prefix}-{rect.x}-{rect.y}",
-                rect=rect,
-                mpp=mpp,
-                whitespace=whitespace(image, white, coverage),
-                image=image,
-            )
+        window = convert(window)
+        for rect in part.tiles:
+            tile = _cut(cutting, found[rect], window, covered, (hull.x, hull.y))
+            found[rect] = tile
+    return [found[rect] for rect in block.tiles]
+
+
+def _before_reading(cutting: Cutting, rect: Rect) -> Measures:
+    touches = cutting.touch is None or cutting.touch.touches(rect)
+    share = None
+    if touches and cutting.compartments is not None:
+        share = cutting.compartments.share(rect)
+    return Measures(touches_tissue=touches, compartment=share)
+
+
+def _judged(cutting: Cutting, rect: Rect, measures: Measures) -> Tile:
+    return Tile(
+        id=f"{cutting.prefix}-{rect.x}-{rect.y}",
+        rect=rect,
+        level=cutting.level,
+        mpp=cutting.mpp,
+        measures=measures,
+        reason=judge(measures, cutting.limits),
+    )
+
+
+def _cut(
+    cutting: Cutting,
+    tile: Tile,
+    window: Image.Image,
+    covered: Image.Image | None,
+    corner: tuple[int, int],
+) -> Tile:
+    """Resample one tile from a window of the level, judge and encode it."""
+    size, down = cutting.grid.tile_size, cutting.downsample
+    image = resample(window, corner, tile.rect, down, size)
+    coverage = None if covered is None else resample(covered, corner, tile.rect, down, size)
+    white = cutting.view.white
+    mask = tissue_mask(image, white)
+    if coverage is not None:
+        mask &= np.asarray(coverage) >= 128
+    measures = replace(tile.measures, whitespace=whitespace_of(mask))
+    reason = judge(measures, cutting.limits)
+    if reason is None:
+        pen = None if cutting.limits.max_pen is None else pen_fraction(image, white, cutting.mpp)
+        measures = replace(measures, pen=pen, focus=focus(image, mask, white, cutting.mpp))
+        reason = judge(measures, cutting.limits)
+    data = b"" if reason is not None else cutting.encoding.encode(image)
+    return replace(tile, measures=measures, reason=reason, image=image, data=data)
+
+
+def _converter(slide: Slide, config: TilerConfig) -> Callable[[], Convert]:
+    profile = slide.icc_profile if config.colour == "srgb" else None
+    if profile is None:
+        return lambda: unchanged
+    srgb_converter(profile)  # a profile that is no good is found before anything is cut
+    return lambda: srgb_converter(profile)
 
 
 def resample(
@@ -174,47 +312,6 @@ def resample(
     if own.size == size and inner == whole:
         return own
     return own.resize(size, Image.Resampling.LANCZOS, box=inner)
-
-
-def flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image.Image | None]:
-    """RGB over the background colour, and how much of each pixel was scanned (None: all of it)."""
-    alpha = image.getchannel("A")
-    if int(np.asarray(alpha).min()) == 255:
-        return image.convert("RGB"), None
-    flat = Image.new("RGB", image.size, background)
-    flat.paste(image, mask=alpha)
-    return flat, alpha
-
-
-def overview(slide: Slide, side: int = THUMBNAIL_SIDE) -> Overview:
-    """A picture of the whole slide, longer side about `side` pixels, with the white it shows."""
-    width, height = slide.dimensions
-    shrink = max(width, height) / side
-    level = best_level(slide.downsamples, (shrink, shrink))
-    size = (max(1, round(width / max(shrink, 1))), max(1, round(height / max(shrink, 1))))
-    small = _shrunk(slide, level, size)
-    flat, alpha = flatten(small, slide.background)
-    covered = None if alpha is None else np.asarray(alpha) >= 128
-    return Overview(
-        image=flat,
-        scale=(width / size[0], height / size[1]),
-        white=estimate_white(np.asarray(flat), covered),
-    )
-
-
-def _shrunk(slide: Slide, level: int, size: tuple[int, int]) -> Image.Image:
-    """The level scaled to `size`, read in bands so that memory does not grow with the slide."""
-    width, height = slide.level_dimensions[level]
-    result = Image.new("RGBA", size)
-    rows_per_band = max(1, min(size[1], WINDOW_PIXELS * size[1] // max(1, width * height)))
-    for top in range(0, size[1], rows_per_band):
-        bottom = min(size[1], top + rows_per_band)
-        first, last = top * height // size[1], max(1, -(-bottom * height // size[1]))
-        band = slide.read(level, 0, first, width, last - first)
-        box = (0, top * height / size[1] - first, width, bottom * height / size[1] - first)
-        part = band.resize((size[0], bottom - top), Image.Resampling.BOX, box=box)
-        result.paste(part, (0, top))
-    return result
 
 
 def tile_prefix(slide_name: str) -> str:

@@ -182,6 +182,33 @@ def tile_folds(
     return [bands[max(bisect_right(starts, xy[along]) - 1, 0)].fold for xy in corners]
 
 
+def balance(
+    folds: Sequence[FoldRow], rows: Iterable[Mapping[str, object]], count: int
+) -> list[dict[str, object]]:
+    """What each fold has: its tiles, cases, and tiles by stain and centre.
+
+    rows: of the index of tiles, with `fold`, `stain` and `centre`; count: of folds.
+    """
+    tiles: list[Counter[str]] = [Counter() for _ in range(count)]
+    stains: list[Counter[str]] = [Counter() for _ in range(count)]
+    centres: list[Counter[str]] = [Counter() for _ in range(count)]
+    for row in rows:
+        fold = int(str(row["fold"]))
+        tiles[fold]["tiles"] += 1
+        stains[fold][str(row["stain"] or "unknown")] += 1
+        centres[fold][str(row["centre"] or "unknown")] += 1
+    return [
+        {
+            "fold": fold,
+            "tiles": tiles[fold]["tiles"],
+            "cases": len({row.case for row in folds if row.fold == fold}),
+            "tilesByStain": dict(sorted(stains[fold].items())),
+            "tilesByCentre": dict(sorted(centres[fold].items())),
+        }
+        for fold in range(count)
+    ]
+
+
 def write_folds(rows: Sequence[FoldRow]) -> bytes:
     """`folds.parquet`."""
     buffer = io.BytesIO()

@@ -68,6 +68,11 @@ class Grid:
         """Level-0 pixels per tile pixel, (x, y)."""
         return self.source[0] / self.tile_size, self.source[1] / self.tile_size
 
+    @property
+    def level0_mpp(self) -> tuple[float, float]:
+        """Micrometres per level-0 pixel, (x, y)."""
+        return self.mpp[0] / self.scale[0], self.mpp[1] / self.scale[1]
+
 
 @dataclass(frozen=True)
 class Block:

@@ -6,9 +6,11 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from hdgan.tiler.grid import Rect
+from hdgan.tiler.tissue_map import TissueMap
 
 CELL = 96
 COLUMNS = 8
@@ -17,6 +19,8 @@ CONTACT_ROWS = 24
 CAPTION = 14
 INK = (40, 40, 40)
 LINE = (0, 110, 60)
+TISSUE = (200, 0, 160)
+PEN = (255, 130, 0)
 
 
 class Sampler:
@@ -28,14 +32,14 @@ class Sampler:
         self._interval = 1
         self._seen = 0
 
-    def add(self, image: Image.Image) -> None:
-        """Offer a tile; only a small copy of it is kept, if any."""
+    def add(self, image: Image.Image, caption: str = "") -> None:
+        """Offer a tile; only a small copy of it is kept, if any, with the caption on it."""
         if self._seen % self._interval == 0:
             if len(self._kept) == 2 * self._wanted:
                 self._kept = self._kept[::2]
                 self._interval *= 2
             if self._seen % self._interval == 0:
-                self._kept.append(_cell(image))
+                self._kept.append(_cell(image, caption))
         self._seen += 1
 
     def chosen(self) -> list[Image.Image]:
@@ -78,11 +82,15 @@ def contact_sheet(title: str, sheets: Sequence[tuple[str, Image.Image]]) -> Imag
 
 
 def marked_thumbnail(
-    overview: Image.Image, scale: tuple[float, float], tiles: Sequence[Rect]
+    overview: Image.Image,
+    scale: tuple[float, float],
+    tiles: Sequence[Rect],
+    tissue: TissueMap | None = None,
 ) -> Image.Image:
     """The slide with what no accepted tile covers dimmed, and tiles outlined unless they overlap.
 
-    scale: level-0 pixels per pixel of the overview, (x, y).
+    scale: level-0 pixels per pixel of the overview, (x, y); tissue: what was taken for tissue is
+    outlined in magenta, for pen in orange.
     """
     covered = np.zeros((overview.height, overview.width), dtype=bool)
     edges: list[tuple[float, float, float, float]] = []
@@ -97,6 +105,9 @@ def marked_thumbnail(
         draw = ImageDraw.Draw(marked)
         for edge in edges:
             draw.rectangle(edge, outline=LINE)
+    if tissue is not None:
+        for mask, colour in ((tissue.mask, TISSUE), (tissue.pen, PEN)):
+            marked.paste(colour, mask=Image.fromarray(_outline(mask).astype(np.uint8) * 255))
     return marked
 
 
@@ -107,11 +118,33 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _cell(image: Image.Image) -> Image.Image:
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side at most `side` pixels."""
+    shrink = max(image.size) / side
+    if shrink <= 1:
+        return image
+    size = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def _cell(image: Image.Image, caption: str) -> Image.Image:
     side = CELL - 2
     cell = Image.new("RGB", (CELL, CELL), "white")
     cell.paste(image.resize((side, side), Image.Resampling.LANCZOS), (1, 1))
+    if caption:
+        draw = ImageDraw.Draw(cell)
+        left, top, right, bottom = draw.textbbox((3, 2), caption)
+        draw.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill="white")
+        draw.text((3, 2), caption, fill=INK)
     return cell
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of the mask with a neighbour outside it."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[1:-1, :-2] & padded[1:-1, 2:] & padded[:-2, 1:-1] & padded[2:, 1:-1]
+    outline: NDArray[np.bool_] = mask & ~inner
+    return outline
 
 
 def _plain(text: str) -> str:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 
 class Progress:
-    """Counts tiles over slides; a slide not yet seen counts like the mean of those seen."""
+    """Counts places over slides; a slide not yet seen counts like the mean of those seen."""
 
     def __init__(self, slides: int) -> None:
-        self._left = slides
-        self._seen = 0
-        self._tiles = 0
+        self._slides = slides
+        self._finished = 0
+        self._done = 0
+        self._at_work: dict[str, tuple[int, int]] = {}
 
-    def within(self, done: int, total: int) -> tuple[int, int]:
-        """(tiles examined so far, tiles expected) with `done` of `total` of the current slide."""
-        return self._tiles + done, self._expected(self._tiles + total, self._seen + 1)
+    def within(self, name: str, done: int, total: int) -> None:
+        """`done` of the `total` places of a slide are examined."""
+        self._at_work[name] = (done, total)
 
-    def finish(self, total: int) -> None:
-        """The current slide is done; `total` is 0 for one that cannot be used."""
-        self._tiles += total
-        self._seen += 1
-        self._left -= 1
+    def finish(self, name: str, total: int) -> None:
+        """A slide is done; `total` is 0 for one that cannot be used."""
+        self._at_work.pop(name, None)
+        self._finished += 1
+        self._done += total
 
     def now(self) -> tuple[int, int]:
-        """(tiles examined so far, tiles expected) between two slides."""
-        return self._tiles, self._expected(self._tiles, self._seen)
-
-    def _expected(self, tiles: int, seen: int) -> int:
-        slides = self._seen + self._left
-        return tiles if not seen else tiles + (slides - seen) * tiles // seen
+        """(places examined so far, places expected)."""
+        examined = self._done + sum(done for done, _ in self._at_work.values())
+        known = self._done + sum(total for _, total in self._at_work.values())
+        seen = self._finished + len(self._at_work)
+        return examined, known + ((self._slides - seen) * known // seen if seen else 0)

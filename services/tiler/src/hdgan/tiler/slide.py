@@ -53,6 +53,10 @@ class Slide(AbstractContextManager["Slide"], Protocol):
     def background(self) -> tuple[int, int, int]:
         """The colour the format asks transparent regions to be shown on."""
 
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The embedded colour profile, or None."""
+
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         """RGBA of a rectangle given in pixels of `level`; outside the slide is transparent.
 
@@ -114,6 +118,11 @@ class OpenSlideSlide:
         except ValueError:
             return WHITE
         return red, green, blue
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        profile = self._handle.color_profile
+        return None if profile is None else profile.tobytes()
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         factor = self._handle.level_downsamples[level]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.stage import format_bytes
 from hdgan.core.store import Store
-from hdgan.core.tiles import decode_tile, open_unit
+from hdgan.core.tiles import TILE_SUFFIXES, decode_tile, open_unit
 from hdgan.gan_trainer.data.order import BLOCK_BYTES, Epoch, epoch_order
 from hdgan.gan_trainer.data.shard_cache import Shard, ShardCache
 from hdgan.gan_trainer.data.split import TileSplit
@@ -194,7 +194,8 @@ class TileStream:
         index_row = int(self._split.train[row])
         tile = self._tile_names[index_row]
         shard = int(self._shard_of_tile[row])
-        data = self._cache.read(shard, f"{tile}.png")
+        found = (self._cache.read(shard, f"{tile}{suffix}") for suffix in TILE_SUFFIXES)
+        data = next((one for one in found if one is not None), None)
         if data is None:
             raise InputMissing(
                 f"the shard of tile {tile} does not hold it, although the index says so: delete "
