@@ -8,6 +8,8 @@ clearly coloured.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -22,7 +24,6 @@ COLOURED = 0.02
 # Densities are compared in bytes: 255 steps are 0.2125, more than 3 x DARK, and both limits are whole
 # steps. A grey level of bright glass is 0.0018, twice a step.
 STEP = 1 / 1200
-STEPS = 500
 
 
 def estimate_white(thumbnail_HWC: Bytes, covered_HW: NDArray[np.bool_] | None = None) -> Colour:
@@ -75,6 +76,25 @@ def whitespace(image: Image.Image, white: Colour, covered: Image.Image | None = 
 def whitespace_of(mask: NDArray[np.bool_]) -> float:
     """The fraction of a tissue mask that is False, 0..1."""
     return 1.0 - np.count_nonzero(mask) / mask.size
+
+
+def optical_density(pixels_HWC: Bytes, white: Colour) -> NDArray[np.float32]:
+    """-log10(pixel / white) of each channel, float32 [H, W, 3]; 0 where brighter than white."""
+    tables = [_density_table(channel) for channel in white]
+    return np.stack([table[pixels_HWC[..., c]] for c, table in enumerate(tables)], axis=-1)
+
+
+def luminance_steps(image: Image.Image, white: Colour) -> tuple[Image.Image, float]:
+    """Mean optical density of the channels as an 8-bit picture, and the density of one step."""
+    density = optical_density(np.asarray(image), white).mean(axis=-1)
+    unit = 1 / 150
+    return Image.fromarray((density / unit).clip(0, 255).astype(np.uint8)), unit
+
+
+@cache
+def _density_table(white: int) -> NDArray[np.float32]:
+    values = np.maximum(np.arange(256), 1)
+    return np.maximum(-np.log10(values / max(white, 1)), 0).astype(np.float32)
 
 
 @cache
