@@ -72,13 +72,16 @@ def tissue_picture(width: int, height: int, seed: int = 0) -> Bytes:
     return (picture + random.normal(0, 2, picture.shape)).clip(0, 255).astype(np.uint8)
 
 
-def write_tiff(path: Path, picture: Bytes, mpp: float | None = 0.5) -> Path:
+def write_tiff(
+    path: Path, picture: Bytes, mpp: float | None = 0.5, *, profile: bytes | None = None
+) -> Path:
     """A generic tiled TIFF that OpenSlide reads; `mpp` in its resolution tags, or no scale."""
     per_centimetre = None if mpp is None else (10_000 / mpp, 10_000 / mpp)
     tifffile.imwrite(
         path,
         picture,
         photometric="rgb",
+        iccprofile=profile,
         tile=(128, 128),
         compression="zlib",
         resolution=per_centimetre,

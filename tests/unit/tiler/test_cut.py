@@ -20,8 +20,8 @@ WHITE = (255, 255, 255)
 
 def everywhere(slide: Slide, **config: Any) -> Cutting:
     """Every place of the grid is a tile."""
-    asked: dict[str, Any] = {"tile_size": 64, "mpp": 0.5, "tissue": "everywhere", "max_whitespace": 1.0}
-    return plan_cutting(slide, TilerConfig(**(asked | config)), "t")
+    asked: dict[str, Any] = {"tile_size": 64, "mpp": 0.5, "max_whitespace": 1.0, **config}
+    return plan_cutting(slide, TilerConfig(tissue="everywhere", **asked), "t")
 
 
 def ramp(width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -4,119 +4,22 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
 import signal
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hdgan.core.artifact import Artifact, open_artifact
-from hdgan.core.request import InputRef, StageRequest
-from hdgan.core.slides import save_snapshot, take_snapshot
-from hdgan.core.stage import run_stage
-from hdgan.core.store import Store, open_store
+from hdgan.core.artifact import open_artifact
+from hdgan.core.store import open_store
 from hdgan.core.tar_shards import read_shard
-from hdgan.tiler.slide import Slide, SlideOpener, open_slide
-from hdgan.tiler.stage import TILER, TILER_INDEX_SCHEMA, run
+from hdgan.tiler.slide import Slide, open_slide
 from hdgan.tiler.unit import STAGE
 from support.slides import tissue_picture, write_tiff
-
-CONFIG: dict[str, Any] = {"tileSize": 64, "mpp": 0.5, "folds": 3}
-BY_CASE = {"casePattern": "^(?P<case>[^_]+)_"}
-
-
-class Tiling:
-    """A folder of slides and a store, and the outcome of the last run over them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.slides = folder / "slides"
-        self.slides.mkdir()
-        self._folder = folder
-        self.store: Store = open_store((folder / "store").as_uri())
-        self.events: list[dict[str, Any]] = []
-        self.opened: list[str] = []
-        self._runs = 0
-
-    def add(self, name: str, seed: int = 0, mpp: float | None = 0.5) -> Path:
-        return write_tiff(self.slides / name, tissue_picture(420, 300, seed), mpp)
-
-    def run(
-        self,
-        config: dict[str, Any] | None = None,
-        slides: dict[str, Any] | None = None,
-        inputs: dict[str, InputRef] | None = None,
-        opener: SlideOpener = open_slide,
-    ) -> int:
-        """Run the stage under a new key; returns the exit code."""
-        self._runs += 1
-        self.key = f"{self._runs:064x}"
-        self.opened = []
-        uri = str(self.slides)
-        request = StageRequest(
-            run="test",
-            stage="tiler",
-            service="tiler",
-            config={**CONFIG, **(config or {})},
-            context={
-                "slides": save_snapshot(self.store, take_snapshot(uri)),
-                "slideFacts": None,
-                "slideCacheGigabytes": 1.0,
-                "slidesConfig": {"uri": uri, **(BY_CASE if slides is None else slides)},
-            },
-            inputs=inputs or {},
-            key=self.key,
-            stage_version=TILER.version,
-            store=self.store.uri,
-            scratch=str(self._folder / "scratch"),
-        )
-        path = self._folder / "request.json"
-        path.write_text(request.model_dump_json(by_alias=True))
-
-        def counting(slide: Path) -> Slide:
-            self.opened.append(slide.name)
-            return opener(slide)
-
-        stage = replace(TILER, run=lambda context: run(context, counting))
-        out = io.StringIO()
-        code = run_stage((stage,), {"HDGAN_REQUEST": str(path)}, out)
-        self.events = [json.loads(line) for line in out.getvalue().splitlines()]
-        return code
-
-    @property
-    def error(self) -> str:
-        assert self.events[-1]["event"] == "error"
-        return str(self.events[-1]["message"])
-
-    @property
-    def artifact(self) -> Artifact:
-        artifact = open_artifact(self.store, "tiler", self.key)
-        assert artifact is not None
-        return artifact
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        table = pq.read_table(io.BytesIO(self.artifact.read("index.parquet")))
-        assert table.schema.equals(TILER_INDEX_SCHEMA)
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
-
-    @property
-    def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.artifact.read("slides.json"))
-        return document
-
-    @property
-    def reference(self) -> InputRef:
-        return InputRef(
-            stage="tiler", key=self.key, content_digest=self.artifact.manifest.content_digest
-        )
+from support.tiling import BY_CASE, Tiling
 
 
 @pytest.fixture
