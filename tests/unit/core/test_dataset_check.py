@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from hdgan.core.artifact import Attempt
 from hdgan.core.dataset import check_dataset
+from hdgan.core.dataset_index import read_classes, read_index
 from hdgan.core.errors import DataError, RequestError
 from hdgan.core.masks import encode_mask
 from hdgan.core.sections import ClassConfig
@@ -84,6 +87,16 @@ SWAPPED = [CLASS_CONFIGS[1], CLASS_CONFIGS[0], CLASS_CONFIGS[2]]
 PICTURE = np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that says it is very large."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    found = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")):
+        found += struct.pack(">I", len(data)) + kind + data
+        found += struct.pack(">I", zlib.crc32(kind + data))
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -92,6 +105,8 @@ PICTURE = np.zeros((SIDE, SIDE, 3), np.uint8)
         (".json", b'{"id": "other", "mpp": 1.0}', "is about id other"),
         (".json", json.dumps({"id": ID, "mpp": 2.0}).encode(), "says mpp 2.0, the index 1.0"),
         (".png", b"no picture", "is damaged"),
+        (".png", bomb(9_000), "are too many"),
+        (".png", bomb(60_000), "pixels are too many"),
         (".png", png(PICTURE[:8]), f"16 x 8 pixels, the index says {SIDE} x {SIDE}"),
         (".png", png(PICTURE[..., 0]), "has the mode L"),
         (".uncertainty.png", png(PICTURE[:8, :, 0].astype(np.uint16)), "the uncertainty is"),
@@ -159,3 +174,29 @@ def test_truncated_shards_and_other_folders_are_refused(dataset: Path, tmp_path:
         check_dataset(str(tmp_path / "empty"))
     with pytest.raises(RequestError, match="no such folder"):
         check_dataset(str(tmp_path / "nowhere"))
+
+
+def test_a_damaged_index_is_bad_data_whatever_byte_it_is(dataset: Path) -> None:
+    whole = (dataset / "index.parquet").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for trial in range(300):
+        data = bytearray(whole)
+        if trial % 2:
+            data = data[: random.integers(len(data))]
+        else:
+            data[random.integers(len(data))] ^= 1 << random.integers(8)
+        try:
+            index = read_index(bytes(data), "there")
+            for shard in index.shards():
+                index.rows(shard)  # changed values are the business of the digests
+        except DataError as error:
+            assert "there/index.parquet" in str(error)
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize("data", [b"[" * 200_000, b'{"classes": ' * 200_000])
+def test_classes_nested_too_deep_are_bad_data(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"there/classes\.json"):
+        read_classes(data, "there")

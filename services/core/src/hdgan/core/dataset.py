@@ -125,5 +125,7 @@ def _image_size(data: bytes, at: str, modes: Iterable[str]) -> tuple[int, int]:
             if image.mode not in modes:
                 raise DataError(f"{at}: has the mode {image.mode}, not {' or '.join(modes)}")
             return image.width, image.height
+    except Image.DecompressionBombError as error:  # Pillow looks before we can
+        raise DataError(f"{at}: the pixels are too many: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{at}: is damaged: {error}") from error

@@ -65,8 +65,10 @@ def read_index(data: bytes, uri: str) -> Index:
     where = f"{uri}/{INDEX}"
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"{where}: is no parquet table: {error}") from error
+        table.validate(full=True)  # texts that are no UTF-8 would fail later
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(f"{where}: is no parquet table, or damaged: {reason}") from error
     for name in _TEXTS:
         if name not in table.column_names or not pa.types.is_string(table.schema.field(name).type):
             raise DataError(f"{where}: has no column {name!r} of texts")
@@ -111,7 +113,7 @@ def read_classes(data: bytes, uri: str) -> list[ClassConfig]:
         if [item.pop("index", place) for place, item in enumerate(items)] != [*range(len(items))]:
             raise DataError(f"{where}: the classes are not numbered 0, 1, 2, ... in their order")
         classes = TypeAdapter(list[ClassConfig]).validate_python(items)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = "wrong fields" if isinstance(error, ValidationError) else str(error)
         raise DataError(f"{where}: is no list of classes: {reason}") from error
     if not 2 <= len(classes) < UNLABELLED:

@@ -159,8 +159,8 @@ class FolderSource:
             }
             if content_digest(listed.values()) != document["contentDigest"]:
                 raise ValueError("its digest does not match its list of files")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DataError(
                 f"{self.uri}/{NOTE}: is damaged ({reason}): make the folder again with `hdgan run "
                 "--dataset`"
