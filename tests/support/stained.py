@@ -221,7 +221,7 @@ def paint_slide(
     covered = np.ones(density.shape[:2], bool)
     picture = photograph(density, lamp, unevenness=unevenness, seed=seed)
     if unscanned:
-        covered[-40:, -120:] = False
+        covered[-round(320 / um) :, -round(960 / um) :] = False
         picture = picture.copy()
         picture[~covered] = 0
     seen = {name: (_halved(mask.astype(np.float32)) >= 0.5) for name, mask in pieces.items()}

@@ -1,5 +1,5 @@
 """Where a whole slide has tissue, from a small picture of it: every piece, and no pen, no specks,
-no edges of glass."""
+no edges of glass. In doubt it is tissue: a place that is looked at for nothing costs a moment."""
 
 from __future__ import annotations
 
@@ -11,35 +11,67 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from hdgan.tiler.glass import glass_density
+from hdgan.tiler.morphology import (
+    Bools,
+    closed,
+    grown,
+    parts,
+    without_holes,
+    without_small,
+)
 from hdgan.tiler.pen import UM_PER_PIXEL, pen_mask
-from hdgan.tiler.tissue import COLOURED, DARK, Colour, optical_density
+from hdgan.tiler.rims import rims
+from hdgan.tiler.tissue import Colour
+
+Floats = NDArray[np.float32]
 
 LEAST_UM = 50.0
-"""Diameter of the smallest piece that is kept: a few cells."""
+"""Diameter of the smallest piece that is certainly kept: a few cells."""
+LEAST_AREA = 0.6 * np.pi / 4 * LEAST_UM**2
+"""Square micrometres, a disc of 39 um: what is smaller is dust. Less than LEAST_UM's, because a
+piece's border pixels are pale."""
 
-TOGETHER_UM = 100.0
-"""Bits nearer than this count as one piece: septa of fat, a torn edge."""
+# Optical densities of the mean of all channels, and of the difference between two. Lower than for
+# a tile's pixels: pixels of this picture are means of hundreds, so noise is below 0.002, and the
+# unevenness of the glass has been taken off.
+DARK = 0.018
+COLOURED = 0.014
+NOISE = 6.0
+"""At least so many standard deviations of the glass."""
+SINGLE = 1.6
+"""Times as much for a single pixel; otherwise the mean of 3 x 3 is what counts. Septa of fat are
+thinner than a pixel."""
 
-PEN_UM = 150.0
-"""Diameter of the smallest spot of pen."""
+TOGETHER_UM = 120.0
+"""Gaps up to this belong to a piece: cells of fat are 50 to 100 um and empty."""
+HOLE_AREA = 1e5
+"""Square micrometres: larger holes are glass."""
+MARGIN_UM = 16.0
+"""Added around every piece, and around pen, whose border is soft."""
+PEN_BORDER_UM = 48.0
+"""So near to pen, bits that belong to no piece are taken for its border."""
 
-LINE_UM = 150.0
-LINE_LENGTH_UM = 3000.0
-"""Grey lines thinner and longer than this are edges of glass."""
-
-NEUTRAL = 0.06
-"""Largest difference between the densities of two channels in what is grey."""
-
-Bools = NDArray[np.bool_]
+NEUTRAL = 0.05
+"""Largest difference between the densities of channels in what is grey, plus a tenth of density."""
+OPAQUE = 0.9
+"""Density in every channel of printed black: 13 % of the light."""
+GREYNESS = 0.35
+"""Largest difference between densities of channels in black, as a share of the largest."""
 
 
 @dataclass(frozen=True)
 class TissueMap:
-    """mask, pen: bool [h, w] of the small picture; areas: of the pieces in square micrometres, the
-    largest first."""
+    """What a small picture of a slide shows where.
+
+    mask: tissue; pen: ink, over glass or tissue; rubbish: edges of glass, printed black; all bool
+    [h, w] of the picture, no two at once. areas: of the connected pieces of tissue in square
+    micrometres, the largest first.
+    """
 
     mask: Bools
     pen: Bools
+    rubbish: Bools
     areas: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +81,7 @@ class TissueMap:
             "areasMm2": [round(area / 1e6, 4) for area in self.areas[:100]],
             "share": round(float(self.mask.mean()), 6),
             "penShare": round(float(self.pen.mean()), 6),
+            "rubbishShare": round(float(self.rubbish.mean()), 6),
         }
 
 
@@ -63,106 +96,110 @@ def tissue_map(
     Args:
         image: RGB, the whole slide.
         white: the colour of bare glass.
-        um_per_pixel: of the picture, (x, y).
+        um_per_pixel: of the picture, (x, y). Up to 25, pieces of 50 um are found; in a coarser
+            picture what is smaller than two pixels is not.
         covered: [h, w], where the slide was scanned; None: everywhere.
     """
-    pixels = np.asarray(image)
-    um = float(np.sqrt(um_per_pixel[0] * um_per_pixel[1]))
-    smooth = np.stack(
-        [ndimage.uniform_filter(pixels[..., c], 3, mode="nearest") for c in range(3)], axis=-1
-    )
-    density = optical_density(smooth, white)
-    density = np.maximum(density - _glass(density), 0)
+    factor = (_factor(um_per_pixel[0], image.width), _factor(um_per_pixel[1], image.height))
+    um = (um_per_pixel[0] * factor[0], um_per_pixel[1] * factor[1])
+    small = image if factor == (1, 1) else image.reduce(factor)
+    scanned = np.ones((small.height, small.width), np.bool_)
+    if covered is not None:
+        scanned = np.asarray(Image.fromarray(covered.astype(np.uint8) * 255).reduce(factor)) >= 128
+    mask, pen, rubbish = _found(np.asarray(small), white, um, scanned)
+    _, sizes = parts(mask)
+    areas = sorted((float(size * um[0] * um[1]) for size in sizes[1:]), reverse=True)
+
+    def whole(field: Bools) -> Bools:
+        large = field.repeat(factor[1], axis=0).repeat(factor[0], axis=1)
+        large = large[: image.height, : image.width]
+        return large if covered is None else large & covered
+
+    return TissueMap(whole(mask), whole(pen), whole(rubbish), tuple(areas))
+
+
+def _factor(um: float, side: int) -> int:
+    """How many pixels are taken together, so that one is about UM_PER_PIXEL."""
+    return max(1, min(round(UM_PER_PIXEL / um), side // 8))
+
+
+def _found(
+    pixels_HWC: NDArray[np.uint8], white: Colour, um: tuple[float, float], scanned: Bools
+) -> tuple[Bools, Bools, Bools]:
+    """Tissue, pen, rubbish."""
+    pixel_area = um[0] * um[1]
+    density = -np.log10(np.maximum(pixels_HWC, 1) / np.float32(white))
+    density = density - glass_density(density, scanned)
+    mean = density.mean(axis=-1)
     spread = density.max(axis=-1) - density.min(axis=-1)
-    found = (density.mean(axis=-1) > DARK) | (spread > COLOURED)
-    scanned = np.ones(found.shape, dtype=np.bool_) if covered is None else covered
-    found &= scanned
-    pen = _pen(image, white, um) & scanned
-    found &= ~pen
-    found &= ~_edges(found & (spread < NEUTRAL), density, um)
-    mask, areas = _pieces(found, um)
-    return TissueMap(mask, pen, areas)
+    pen = pen_mask(np.maximum(density, 0), float(np.sqrt(pixel_area))) & scanned
+    pen = _grown_um(pen, MARGIN_UM, um)
+
+    dark, coloured = _limits(mean, scanned)
+    smooth = np.stack(
+        [ndimage.uniform_filter(density[..., c], 3, mode="nearest") for c in range(3)], axis=-1
+    )
+    even_spread = smooth.max(axis=-1) - smooth.min(axis=-1)
+    bare = ((mean > dark) | (spread > coloured)) & scanned
+    seeds = (smooth.mean(axis=-1) > dark) | (even_spread > coloured)
+    seeds |= (mean > SINGLE * dark) | (spread > SINGLE * coloured)
+    seeds &= scanned
+
+    rubbish = rims((mean > dark) & (spread < NEUTRAL + 0.1 * mean), um, scanned)
+    rubbish |= _printed(density, seeds, um)
+    rubbish &= scanned & ~pen
+    seeds &= ~pen & ~rubbish
+
+    # What is left along a mark is its soft border; a piece shows more than that.
+    bare &= seeds & ~_grown_um(pen, PEN_BORDER_UM, um)
+    pieces = closed(seeds, _reach(TOGETHER_UM / 2, um)) & scanned & ~pen & ~rubbish
+    pieces = without_small(pieces, LEAST_AREA / pixel_area, counted=bare)
+    pieces = without_holes(pieces, HOLE_AREA / pixel_area)
+    mask = _grown_um(pieces, MARGIN_UM, um) & scanned & ~pen & ~rubbish
+    return mask, pen & scanned, rubbish
 
 
-def _pen(image: Image.Image, white: Colour, um: float) -> Bools:
-    """Ink and a rim around it, where it is pale; at the resolution it is told from stains at."""
-    factor = max(1, min(round(UM_PER_PIXEL / um), min(image.size)))
-    small = image.reduce(factor)
-    ink = _large(pen_mask(np.asarray(small), white), PEN_UM, um * factor)
-    ink = ndimage.binary_dilation(ink, iterations=2)
-    whole: Bools = ink.repeat(factor, axis=0).repeat(factor, axis=1)[: image.height, : image.width]
-    return whole
+def _limits(mean: Floats, scanned: Bools) -> tuple[float, float]:
+    """Densities above which a pixel is dark, coloured: NOISE deviations of the glass at least."""
+    glass = mean[scanned & (np.abs(mean) < 2 * DARK)]
+    if len(glass) < 100:
+        return DARK, COLOURED
+    # The lower half: what is darker than the middle may be tissue.
+    middle = np.median(glass)
+    below = middle - glass[glass < middle]
+    noise = 1.48 * float(np.median(below)) if len(below) else 0.0
+    return max(DARK, NOISE * noise), max(COLOURED, NOISE * noise)
 
 
-def _glass(density_HWC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Density of the glass around each pixel, where it is uneven: a smooth field over what is
-    nearly white and grey. Never above DARK, so that it cannot hide tissue that is dark."""
-    mean = density_HWC.mean(axis=-1)
-    spread = density_HWC.max(axis=-1) - density_HWC.min(axis=-1)
-    glass = ((mean < DARK) & (spread < COLOURED)).astype(np.float32)
-    sigma = max(density_HWC.shape[:2]) / 16
-    weight = ndimage.gaussian_filter(glass, sigma, mode="nearest", truncate=2.0)
-    fields = []
-    for channel in range(3):
-        lit = ndimage.gaussian_filter(
-            density_HWC[..., channel] * glass, sigma, mode="nearest", truncate=2.0
-        )
-        # Where no glass is near, the slide's own white has to do.
-        fields.append(np.where(weight > 0.02, lit / np.maximum(weight, 1e-6), 0))
-    field: NDArray[np.float32] = np.minimum(np.stack(fields, axis=-1), DARK).astype(np.float32)
-    return field
-
-
-def _large(mask: Bools, diameter_um: float, um: float) -> Bools:
-    """The connected parts of a mask of at least a disc's area."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if not count:
-        return mask
-    sizes = np.bincount(labels.reshape(-1))
-    large = sizes * um * um >= np.pi / 4 * diameter_um**2
-    large[0] = False
-    kept: Bools = large[labels]
-    return kept
-
-
-def _edges(grey: Bools, density_HWC: NDArray[np.float32], um: float) -> Bools:
-    """Grey parts that are thin and long, or a frame along the rim: edges of slide and coverslip,
-    black marks of scanners."""
-    labels, count = ndimage.label(grey, structure=np.ones((3, 3)))
-    result = np.zeros(grey.shape, dtype=np.bool_)
-    if not count:
+def _printed(density_HWC: Floats, seeds: Bools, um: tuple[float, float]) -> Bools:
+    """Black blocks and bars that stand on glass. Black within tissue is pigment, silver, a fold."""
+    most = density_HWC.max(axis=-1)
+    least = density_HWC.min(axis=-1)
+    black = (least > OPAQUE) & (most - least < GREYNESS * most)
+    result = np.zeros_like(seeds)
+    if not black.any():
         return result
-    height, width = grey.shape
-    sizes = np.bincount(labels.reshape(-1))
-    dark = density_HWC.min(axis=-1) > 0.6
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        rows, columns = place[0].stop - place[0].start, place[1].stop - place[1].start
-        length = max(rows, columns)
-        thickness = sizes[number] / length
-        line = thickness * um < LINE_UM and length * um > LINE_LENGTH_UM
-        part = labels[place] == number
-        at_rim = (
-            place[0].start == 0
-            or place[1].start == 0
-            or place[0].stop == height
-            or place[1].stop == width
-        )
-        # A black block that fills its box is no tissue, which is ragged.
-        block = sizes[number] > 0.9 * rows * columns and dark[place][part].mean() > 0.9
-        strip = at_rim and min(rows, columns) < 0.02 * max(height, width) and length > 0.3 * height
-        if (line and sizes[number] > 0) or block or strip:
-            result[place] |= part
+    soft = grown(black, (2, 2))
+    labels, sizes = parts(soft)
+    ring = grown(soft, (4, 4)) & ~grown(soft, (1, 1))
+    around = _spread(labels, 4)
+    stained = np.bincount(around[ring & seeds], minlength=len(sizes))
+    total = np.bincount(around[ring], minlength=len(sizes))
+    alone = stained <= 0.2 * total
+    alone[0] = False
+    result |= alone[labels]
     return result
 
 
-def _pieces(found: Bools, um: float) -> tuple[Bools, tuple[float, ...]]:
-    """What belongs to a piece that is large enough, and the areas of these pieces in um^2."""
-    reach = max(1, round(TOGETHER_UM / 2 / um))
-    near = ndimage.distance_transform_edt(~found) <= reach
-    labels, _ = ndimage.label(near, structure=np.ones((3, 3)))
-    sizes = np.bincount(labels[found].reshape(-1), minlength=int(labels.max()) + 1)
-    large = sizes * um * um >= np.pi / 4 * LEAST_UM**2
-    large[0] = False
-    mask: Bools = found & large[labels]
-    areas = sorted((float(size * um * um) for size in sizes[large]), reverse=True)
-    return mask, tuple(areas)
+def _spread(labels: NDArray[np.int32], reach: int) -> NDArray[np.int32]:
+    """Every number spread `reach` pixels around; the larger one wins."""
+    return np.asarray(ndimage.maximum_filter(labels, 2 * reach + 1, mode="nearest"))
+
+
+def _reach(distance_um: float, um: tuple[float, float]) -> tuple[int, int]:
+    """(y, x) pixels, at least one."""
+    return max(1, round(distance_um / um[1])), max(1, round(distance_um / um[0]))
+
+
+def _grown_um(mask: Bools, distance_um: float, um: tuple[float, float]) -> Bools:
+    return grown(mask, _reach(distance_um, um)) if mask.any() else mask

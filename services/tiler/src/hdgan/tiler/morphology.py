@@ -1,0 +1,65 @@
+"""Masks grown, shrunk and cut into their connected parts; what lies beyond the picture's border is
+as its border is, so nothing is eaten away there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Bools = NDArray[np.bool_]
+EIGHT = np.ones((3, 3), np.bool_)
+
+
+def grown(mask: Bools, reach: tuple[int, int]) -> Bools:
+    """Every pixel within `reach` pixels, (y, x), of the mask; a box, not a disc."""
+    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    return _filtered(mask, size, ndimage.maximum_filter)
+
+
+def shrunken(mask: Bools, reach: tuple[int, int]) -> Bools:
+    """Every pixel that has nothing but the mask within `reach` pixels, (y, x)."""
+    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
+    return _filtered(mask, size, ndimage.minimum_filter)
+
+
+def closed(mask: Bools, reach: tuple[int, int]) -> Bools:
+    """Gaps up to twice `reach` filled."""
+    return shrunken(grown(mask, reach), reach)
+
+
+def opened(mask: Bools, reach: tuple[int, int]) -> Bools:
+    """Only what a box of 2 `reach` + 1 pixels fits into."""
+    return grown(shrunken(mask, reach), reach)
+
+
+def parts(mask: Bools) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Connected parts, corners touching: a number for each pixel (0: none), and pixels of each
+    number, [0] being the rest."""
+    labels, count = ndimage.label(mask, structure=EIGHT)
+    return labels, np.bincount(labels.reshape(-1), minlength=count + 1)
+
+
+def without_small(mask: Bools, pixels: float, counted: Bools | None = None) -> Bools:
+    """The parts with at least so many pixels; with `counted`, so many of those."""
+    labels, sizes = parts(mask)
+    if counted is not None:
+        sizes = np.bincount(labels[counted].reshape(-1), minlength=len(sizes))
+    large = sizes >= pixels
+    large[0] = False
+    kept: Bools = large[labels]
+    return kept
+
+
+def without_holes(mask: Bools, pixels: float) -> Bools:
+    """Holes of fewer pixels filled."""
+    labels, count = ndimage.label(~mask)
+    small = np.bincount(labels.reshape(-1), minlength=count + 1) < pixels
+    small[0] = False
+    filled: Bools = mask | small[labels]
+    return filled
+
+
+def _filtered(mask: Bools, size: tuple[int, int], what: object) -> Bools:
+    assert callable(what)
+    return np.asarray(what(mask.view(np.uint8), size, mode="nearest")).view(np.bool_)
