@@ -112,6 +112,11 @@ def test_one_member_is_that_member() -> None:
         )
     with pytest.raises(IndexError, match="no member 4 among 4"):
         one_member(folded, 4)
+    linear = PixelEnsemble(replace(made.spec, hidden=()), seed=3).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            one_member(fold(linear), 2).logits(rows)[0], linear(rows)[2], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_majority_is_as_sure_as_the_labels_are() -> None:

@@ -162,6 +162,19 @@ def test_files_that_do_not_fit_are_refused(change: Mapping[str, Any]) -> None:
         PixelEnsemble.load(files.__getitem__)
 
 
+def test_a_variance_below_zero_is_refused() -> None:
+    ensemble = trained(spec())
+    ensemble.get_buffer("running_var0")[0, 0] = -1.0
+    with pytest.raises(DataError, match="running_var0 is negative"):
+        PixelEnsemble.load(ensemble.dump().__getitem__)
+
+
+def test_a_description_nested_too_deep_is_refused() -> None:
+    files = trained(spec()).dump() | {"ensemble.json": b"[" * 200_000}
+    with pytest.raises(DataError, match=r"ensemble\.json is not JSON"):
+        PixelEnsemble.load(files.__getitem__)
+
+
 def test_weights_that_are_no_safetensors_are_refused() -> None:
     files = trained(spec()).dump() | {"ensemble.safetensors": b"nonsense"}
     with pytest.raises(DataError, match=r"ensemble\.safetensors does not fit"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_maps_of_another_plan_are_refused() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    side=st.integers(1, 70),
+    side=st.integers(1, 70) | st.integers(126, 140),  # tiles are 64 rows and 128 columns
     shrink=st.lists(st.integers(1, 40), max_size=3),
     channels=st.lists(st.integers(1, 19), min_size=4, max_size=4),
     hidden=st.lists(st.integers(1, 37), min_size=1, max_size=3),
@@ -208,6 +209,21 @@ def test_compiled_loops_equal_torch_for_any_plan_and_widths(
     torch.testing.assert_close(
         torch.cat([b for _, b in bands], dim=2), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_network_without_hidden_layers_labels_as_it_does_row_by_row() -> None:
+    made = ensemble(2)
+    linear = PixelEnsemble(replace(made.spec, hidden=()), seed=3).eval()
+    stream = torch.Generator().manual_seed(0)
+    maps = [
+        torch.randn(m.resolution, m.resolution, m.channels, generator=stream)
+        for m in made.spec.plan.maps
+    ]
+    found = label_dense(fold(linear), maps, probabilities=True).probabilities
+    with torch.no_grad():
+        p_MNK = linear(sample_rows(maps, torch.arange(32 * 32), 32)).softmax(dim=2)
+    expected = p_MNK.mean(dim=0).T.reshape(3, 32, 32).numpy()
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-5)
 
 
 def test_a_feature_that_is_not_a_number_is_not_hidden() -> None:

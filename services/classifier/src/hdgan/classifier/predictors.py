@@ -76,7 +76,7 @@ def prior_predictor(counts: Sequence[int]) -> Predict:
 
 def one_member(folded: FoldedEnsemble, index: int) -> FoldedEnsemble:
     """The member `index` of an ensemble as an ensemble of one: what a tenth of the work gives."""
-    members, width = folded.spec.members, folded.spec.hidden[0]
+    members, width = folded.spec.members, folded.spec.widths[1]
     if not 0 <= index < members:
         raise IndexError(f"there is no member {index} among {members}")
     own = slice(index * width, (index + 1) * width)

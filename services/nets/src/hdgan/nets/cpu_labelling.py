@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hdgan.nets.ensemble import FoldedEnsemble
+from hdgan.nets.ensemble import EnsembleSpec, FoldedEnsemble
 from hdgan.nets.kernels.dense import scratch_size, tile_logits
 from hdgan.nets.kernels.products import LANES
 from hdgan.nets.pyramid import FeaturePlan, NativeMap, band_of, native_rows
@@ -42,9 +42,10 @@ class Packed:
     widest: int
 
 
-def fits_cpu(plan: FeaturePlan) -> bool:
-    """Whether the compiled loops know this plan: its finest maps have the picture's resolution."""
-    return plan.levels()[-1][0] == plan.resolution
+def fits_cpu(spec: EnsembleSpec) -> bool:
+    """Whether the compiled loops know such an ensemble: its finest maps have the picture's
+    resolution, and there is a hidden layer."""
+    return spec.plan.levels()[-1][0] == spec.plan.resolution and len(spec.hidden) > 0
 
 
 @lru_cache(maxsize=4)

@@ -245,7 +245,7 @@ class PixelEnsemble(nn.Module):
         """
         try:
             value = json.loads(read(SPEC_FILE))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{SPEC_FILE} is not JSON: {error}") from error
         ensemble = cls(EnsembleSpec.from_json(value))
         try:
@@ -255,6 +255,9 @@ class PixelEnsemble(nn.Module):
             raise DataError(f"{WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
         if not all(bool(torch.isfinite(one).all()) for one in tensors.values()):
             raise DataError(f"{WEIGHTS_FILE} holds values that are not finite")
+        for name, one in tensors.items():
+            if name.startswith("running_var") and bool((one < 0).any()):
+                raise DataError(f"{WEIGHTS_FILE}: {name} is negative, which no variance is")
         return ensemble.eval()
 
 

@@ -164,7 +164,7 @@ def logits_bands(
     folded: FoldedEnsemble, maps: Sequence[NativeMap], budget: int = BAND_BYTES
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Bands of the members' logits: first row, float32 [M, K, rows, W]. Valid until the next."""
-    if folded.first_bias.device.type == "cpu" and fits_cpu(folded.spec.plan):
+    if folded.first_bias.device.type == "cpu" and fits_cpu(folded.spec):
         return cpu_logits_bands(folded, maps, budget)
     return torch_logits_bands(folded, maps, budget)
 

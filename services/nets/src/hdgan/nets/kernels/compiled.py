@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -18,6 +21,20 @@ def compiled(function: F) -> F:
     another); where neither may be written to, as in a read-only container, every process compiles.
     """
     try:
-        return cast(F, numba.njit(nogil=True, cache=True)(function))
+        kept: Any = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # numba found no folder for the cache
         return cast(F, numba.njit(nogil=True)(function))
+    # numba takes kept code for current by time and size of the function's own file. What a kernel
+    # calls is compiled into it, from other files here; numba has no public way to say so.
+    file = kept._cache._cache_file
+    file._source_stamp = (file._source_stamp, _sources())
+    return cast(F, kept)
+
+
+@functools.cache
+def _sources() -> str:
+    """Digest of all files of this folder."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
