@@ -192,6 +192,40 @@ def test_renamed_classes_are_refused(tmp_path: Path) -> None:
     assert "names and order must agree" in error_of(events)
 
 
+@pytest.mark.parametrize("name", ["..", ".", "index"])
+def test_an_id_that_is_none_leads_nowhere(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path)
+    features = features_root(run.scratch, run.features_key).parent
+    neighbour = features / "other" / "index.json"
+    neighbour.parent.mkdir(parents=True)
+    neighbour.write_text("{}")
+    store = open_store(run.store)
+    candidates = open_artifact(store, "candidates", run.inputs["candidates"].key)
+    assert candidates is not None
+    document = candidates.read("candidates.json").replace(run.ids[0].encode(), name.encode())
+    picture = candidates.read(f"images/{run.ids[0]}.png")
+    masks = run.masks()
+    masks[name] = masks.pop(run.ids[0])
+    altered = run.with_candidates({"candidates.json": document, f"images/{name}.png": picture})
+    altered = replace(altered, ids=(name, *run.ids[1:]))
+    code, events = extract(altered.with_annotations(masks), tmp_path)
+    assert neighbour.exists()
+    assert code == 66
+    assert "candidates.json is not a candidates index" in error_of(events)
+
+
+@pytest.mark.parametrize("change", [{"seed": -1}, {"images": "["}])
+def test_damaged_candidates_are_a_missing_input(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = make_run(tmp_path, noise="perSample")
+    candidates = open_artifact(open_store(run.store), "candidates", run.inputs["candidates"].key)
+    assert candidates is not None
+    document = json.loads(candidates.read("candidates.json")) | change
+    data = b"[" * 200_000 if change.get("images") == "[" else json.dumps(document).encode()
+    code, events = extract(run.with_candidates({"candidates.json": data}), tmp_path)
+    assert code == 66
+    assert "candidates.json is not" in error_of(events)
+
+
 def test_more_blocks_than_there_are_is_a_request_error(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     code, events = extract(run, tmp_path, blocks=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
@@ -18,6 +19,8 @@ from hdgan.nets.latents import Stream
 from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.sample_noise import NoiseMode
 from hdgan.nets.shards import SPLITS
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Files(Protocol):
@@ -72,9 +75,13 @@ def read_candidates(files: Files, generator: str) -> Candidates:
         precision = precision_of(document)
         stream, listed = document["stream"], list(document["images"])
         ids = [(str(one["id"]), int(one["index"])) for one in listed]
+        # Ids become names of folders, some of which are deleted; numbers become uint64.
+        for name, index in ids:
+            if not _ID.fullmatch(name) or not 0 <= index < 2**63:
+                raise ValueError(f"image {name[:100]!r} with number {index}")
         w = safetensors.numpy.load(files.read("latents.safetensors"))["w"]
-        if noise not in get_args(NoiseMode) or stream not in get_args(Stream):
-            raise ValueError(f"noise {noise!r}, stream {stream!r}")
+        if noise not in get_args(NoiseMode) or stream not in get_args(Stream) or seed < 0:
+            raise ValueError(f"noise {noise!r}, stream {stream!r}, seed {seed}")
         if w.ndim != 3 or w.dtype != np.float32 or len(w) != len(ids):
             raise ValueError(f"latents w are {w.dtype} {w.shape} for {len(ids)} images")
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
@@ -144,5 +151,5 @@ def read_mask(files: Files, image_id: str, classes: int, side: int) -> npt.NDArr
 def _json(files: Files, name: str) -> Any:
     try:
         return json.loads(files.read(name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputMissing(f"{files.uri(name)} is not JSON: {error}") from error
