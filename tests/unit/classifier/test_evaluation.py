@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -88,6 +89,22 @@ def test_an_image_is_scored_as_its_whole_arrays_are(
     wrong = whole.uncertainty[labelled & (one.labels != whole.mask)]
     assert found.uncertainty is not None
     assert found.uncertainty.mean_wrong == pytest.approx(wrong.mean(dtype=float))
+
+
+def test_memory_does_not_grow_with_the_number_of_bands() -> None:
+    def predict(image: ImageFeatures) -> Iterator[PredictedRows]:
+        values = np.full((1, SIDE), 0.5, dtype=np.float32)
+        for first in range(SIDE):
+            yield PredictedRows(first, image.labels[first : first + 1] % 3, values, values, values)
+
+    tracemalloc.start()
+    try:
+        evaluate(image(), predict, 3, 2.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    of_a_band = 4 * 8 * scores.LEVELS
+    assert peak < SIDE * of_a_band / 2
 
 
 def test_one_member_is_that_member() -> None:

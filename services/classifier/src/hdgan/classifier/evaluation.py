@@ -71,15 +71,16 @@ def evaluate(
     """
     mask = np.empty(image.labels.shape, dtype=np.uint8)
     unsure = np.zeros(image.labels.shape, dtype=np.float32) if on_prediction else None
-    parts: list[_RowCounts] = []
+    total: _RowCounts | None = None  # not a list: the counts of a band take half a megabyte
     for band in predict(image):
         rows = len(band.prediction)
         here = slice(band.first, band.first + rows)
         mask[here] = band.prediction
         if unsure is not None and band.uncertainty is not None:
             unsure[here] = band.uncertainty
-        parts.append(_count_rows(np.asarray(image.labels[here]), band, classes))
-    total = reduce(add, parts)
+        counts = _count_rows(np.asarray(image.labels[here]), band, classes)
+        total = counts if total is None else total + counts
+    assert total is not None
     if on_prediction is not None:
         shown = None if total.uncertainty is None else unsure
         on_prediction(image, Prediction(mask, shown))
