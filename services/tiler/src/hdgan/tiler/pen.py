@@ -25,17 +25,17 @@ WIDE_UM = 100.0
 """Narrowest mark; pens draw lines of 300 um and more."""
 WINDOW_UM = 40.0
 """Across which a mark is even."""
-EVEN = 0.12
+EVEN = 0.10
 """Largest standard deviation of a mark's density in such a window, as a share of its mean."""
 BLACK = 0.75
 """Least density of black in every channel: 18 % of the light. A section seldom has it in the mean
 over 8 um, silver included, because its black lines are 1 um thin."""
 INK = 0.5
 """Least density of a colour in the channel it absorbs most."""
-BEYOND = 1.25
-"""How much denser than the slide's own stain of the same hue a mark has to be."""
-BRIDGE = 4
-"""Gaps in a mark that are filled, in times WIDE_UM."""
+BEYOND = 2.0
+"""How many times denser than the slide's own stain of the same hue, its median, a mark has to be."""
+NEAR = 8
+"""How far around an even part, in times half of WIDE_UM, the same hue may be the same mark."""
 COMMON = 0.05
 """Share of the tissue from which on a hue is the slide's own."""
 
@@ -72,17 +72,22 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
     wide = max(1, round(WIDE_UM / um / 2))
     found = np.zeros(total.shape, np.bool_)
     for coloured in ink_masks(density_HWC):
-        core = coloured & even
-        stained = coloured & ~grown(opened(closed(core, (1, 1)), (wide, wide)), (3 * wide, 3 * wide))
-        if np.count_nonzero(stained) > COMMON * tissue:
-            core &= total > BEYOND * np.percentile(total[stained], 98)
-        core = opened(closed(core, (1, 1)), (wide, wide))
+        core = _wide(coloured & even, wide)
+        near = grown(core, (NEAR * wide, NEAR * wide))
+        stained = coloured & ~even & ~near
+        own = np.count_nonzero(stained) > COMMON * tissue
+        if own:
+            coloured = coloured & (total > BEYOND * np.median(total[stained]))
+            core = _wide(coloured & even, wide)
+        if not core.any():
+            continue
         # The borders of a mark are neither even nor as dense, and its ends are round.
-        found |= grown(core, (wide, wide)) & (coloured | grown(core, (2, 2)))
-        if core.any():
-            # Over tissue a mark is as dense, but neither as even nor of its own colour.
-            dense = total > 0.8 * np.median(total[core])
-            found |= closed(core, (BRIDGE * wide, BRIDGE * wide)) & dense
+        mark = grown(core, (wide, wide)) & (coloured | grown(core, (2, 2)))
+        # Over tissue it is not even, and where the tissue is dense not of its own colour.
+        mark |= opened(coloured & near, (1, 1))
+        if not own:
+            mark |= closed(mark, (wide, wide)) & (total > 0.8 * np.median(total[core]))
+        found |= mark
     return found
 
 
@@ -105,6 +110,10 @@ def pen_fraction(image: Image.Image, white: Colour, mpp: float) -> float:
     if not core.any():
         return 0.0
     return float(grown(core, (1, 1)).mean())
+
+
+def _wide(mask: Bools, wide: int) -> Bools:
+    return opened(closed(mask, (1, 1)), (wide, wide))
 
 
 def _evenness(total_HW: Floats, um: float) -> Floats:

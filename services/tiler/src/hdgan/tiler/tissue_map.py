@@ -52,6 +52,10 @@ MARGIN_UM = 16.0
 PEN_BORDER_UM = 48.0
 """So near to pen, bits that belong to no piece are taken for its border."""
 
+MOST_PEN = 0.5
+"""Share of a slide that pen may cover; above it the picture is something else, say fluorescence,
+and everything is looked at."""
+
 NEUTRAL = 0.05
 """Largest difference between the densities of channels in what is grey, plus a tenth of density."""
 OPAQUE = 0.9
@@ -133,6 +137,8 @@ def _found(
     mean = density.mean(axis=-1)
     spread = density.max(axis=-1) - density.min(axis=-1)
     pen = pen_mask(np.maximum(density, 0), float(np.sqrt(pixel_area))) & scanned
+    if np.count_nonzero(pen) > MOST_PEN * np.count_nonzero(scanned):
+        pen = np.zeros_like(pen)
     pen = _grown_um(pen, MARGIN_UM, um)
 
     dark, coloured = _limits(mean, scanned)
