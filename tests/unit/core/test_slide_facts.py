@@ -1,4 +1,4 @@
-"""The table of slides and their outlines: what is understood, what is refused and with which words."""
+"""The table of slides and their outlines: what is understood, what is refused, in which words."""
 
 from __future__ import annotations
 

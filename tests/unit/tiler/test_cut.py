@@ -119,7 +119,7 @@ def test_transparent_is_shown_on_the_background_and_counts_as_whitespace() -> No
 
 def test_overview_sees_the_whole_slide_and_its_glass() -> None:
     picture = tissue_picture(900, 300)
-    view = overview(ArraySlide(picture), side=300)
+    view = overview(ArraySlide(picture), (2.0, 2.0), side=300)
     assert view.image.size == (300, 100)
     assert view.scale == (3.0, 3.0)
     assert np.abs(np.subtract(view.white, (244, 242, 243))).max() <= 2

@@ -135,7 +135,7 @@ def plan_cutting(
     """
     grid = slide_grid(slide, config, mpp=mpp, assume_mpp=assume_mpp)
     converter = _converter(slide, config)
-    view = overview(slide, converter())
+    view = overview(slide, grid.level0_mpp, converter())
     tissue = None
     if config.tissue == "map":
         um_per_pixel = (

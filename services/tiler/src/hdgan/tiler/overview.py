@@ -13,8 +13,10 @@ from hdgan.tiler.grid import best_level
 from hdgan.tiler.slide import Slide
 from hdgan.tiler.tissue import Colour, estimate_white
 
-# Longer side; pixels of a large slide (100,000 px at 0.25 um) are then 12 um, of a biopsy less.
+# Longer side at most; pixels of a large slide (100,000 px at 0.25 um) are then 12 um. Finer than
+# 2 um nothing more is seen of where tissue is.
 OVERVIEW_SIDE = 2048
+FINEST_UM = 2.0
 BAND_PIXELS = 4 * 2**20
 
 
@@ -32,10 +34,18 @@ class Overview:
     white: Colour
 
 
-def overview(slide: Slide, convert: Convert = unchanged, side: int = OVERVIEW_SIDE) -> Overview:
-    """A picture of the whole slide, longer side about `side` pixels, with the white it shows."""
+def overview(
+    slide: Slide,
+    mpp: tuple[float, float],
+    convert: Convert = unchanged,
+    side: int = OVERVIEW_SIDE,
+) -> Overview:
+    """A picture of the whole slide and the white it shows.
+
+    mpp: micrometres per level-0 pixel (x, y); side: most pixels of its longer side.
+    """
     width, height = slide.dimensions
-    shrink = max(width, height) / side
+    shrink = max(max(width, height) / side, FINEST_UM / max(mpp))
     level = best_level(slide.downsamples, (shrink, shrink))
     size = (max(1, round(width / max(shrink, 1))), max(1, round(height / max(shrink, 1))))
     small = _shrunk(slide, level, size)
