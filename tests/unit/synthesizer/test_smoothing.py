@@ -70,6 +70,8 @@ def test_votes_of_the_largest_disc_are_counted_right() -> None:
 
 def test_a_radius_is_micrometres_and_must_be_useful() -> None:
     assert radius_in_pixels(2.0, 0.5) == 4
+    assert 0.3 / 0.1 < 3  # by a last bit, which must not cost the disc its outermost pixels
+    assert radius_in_pixels(0.3, 0.1) == 3
     with pytest.raises(RequestError, match=r"0\.5 um are 0\.25 pixels at 2 um/px; use 1 to 64"):
         radius_in_pixels(0.5, 2.0)
     with pytest.raises(RequestError, match="smoothingRadius"):

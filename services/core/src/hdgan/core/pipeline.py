@@ -26,7 +26,7 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "annotations": 1,
     "extractor": 3,
     "classifier": 3,
-    "dataset": 3,
+    "dataset": 4,
 }
 """One number per stage, raised when the bytes or the meaning of its output change."""
 

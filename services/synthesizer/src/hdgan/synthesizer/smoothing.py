@@ -44,7 +44,7 @@ def radius_in_pixels(radius_um: float, mpp: float) -> float:
 
     RequestError if it is below one pixel or above what is smoothed.
     """
-    radius = radius_um / mpp
+    radius = round(radius_um / mpp, 9)  # 0.3 um at 0.1 um/px are 3 pixels, not 2.999
     if not 1 <= radius <= MAX_RADIUS:
         raise RequestError(
             f"synthesizer.smoothingRadius: {radius_um:g} um are {radius:.3g} pixels at {mpp:g} "
