@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hdgan.classifier import fitting
 from hdgan.classifier.baselines import BLUR_FOLDER, rgb_features
 from hdgan.classifier.stage import CLASSIFIER
 from hdgan.classifier.training import Training
@@ -210,6 +211,38 @@ def test_stopped_and_started_again_it_ends_the_same(
     code, events = classify(extracted)
     assert code == 0
     assert any("going on from step" in str(event.get("message")) for event in events)
+    resumed = artifact_of(extracted).content_digest
+    clean = replace(extracted.run, store=extracted.run.store + "-clean")
+    copy_inputs(extracted.run, clean)
+    assert classify(extracted, clean)[0] == 0
+    request = json.loads((extracted.folder / "request.json").read_text())
+    fresh = open_artifact(open_store(clean.store), "classifier", request["key"])
+    assert fresh is not None
+    assert fresh.content_digest == resumed
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_kill_within_an_epoch_costs_what_was_not_saved_yet(
+    extracted: Extracted, monkeypatch: pytest.MonkeyPatch, end: bool
+) -> None:
+    """Saving at every step, it dies in the second epoch: within it, or right at its beginning."""
+    steps: list[int] = []
+    original: Callable[[Training, int], float] = Training.step
+
+    def step(self: Training, number: int) -> float:
+        if number == self.steps_per_epoch + (0 if end else 2):
+            raise RuntimeError("killed")
+        steps.append(number)
+        return original(self, number)
+
+    monkeypatch.setattr(fitting, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(Training, "step", step)
+    assert classify(extracted)[0] == 70
+    monkeypatch.undo()
+    code, events = classify(extracted)
+    assert code == 0
+    going_on = f"features: going on from step {steps[-1] + 1}"
+    assert any(event.get("message") == going_on for event in events)
     resumed = artifact_of(extracted).content_digest
     clean = replace(extracted.run, store=extracted.run.store + "-clean")
     copy_inputs(extracted.run, clean)

@@ -99,19 +99,24 @@ class Fitter:
                 step = number * STEPS_PER_MODEL + training.state.step
             ctx.work.save(step, dict(files), meta)
 
+        def save_if_due() -> None:
+            nonlocal last_save
+            if time.monotonic() - last_save > SAVE_SECONDS:
+                save(before, model.name)
+                last_save = time.monotonic()
+
         def on_step(step: int, steps: int) -> None:
             ctx.progress(step, steps, f"steps ({model.name})")
+            if step % training.steps_per_epoch:  # else the epoch has not been ended yet
+                save_if_due()
 
         def on_epoch(record: EpochRecord) -> None:
-            nonlocal last_save
             values = {"loss": record.loss}
             if record.val_macro_dice is not None:
                 values["val_macro_dice"] = record.val_macro_dice
             if model.name == "features":
                 ctx.metric(epoch=record.epoch, **values)
-            if time.monotonic() - last_save > SAVE_SECONDS:
-                save(before, model.name)
-                last_save = time.monotonic()
+            save_if_due()
 
         finished = training.run(stop=lambda: ctx.stop_requested, on_step=on_step, on_epoch=on_epoch)
         training.pool.close()
