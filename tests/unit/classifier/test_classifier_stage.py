@@ -17,7 +17,7 @@ from PIL import Image
 from hdgan.classifier import fitting
 from hdgan.classifier.baselines import BLUR_FOLDER, rgb_features
 from hdgan.classifier.stage import CLASSIFIER
-from hdgan.classifier.training import Training
+from hdgan.classifier.training import Training, TrainingSettings
 from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.masks import decode_mask
 from hdgan.core.stage import run_stage
@@ -279,6 +279,41 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         return original(self, number)
 
     monkeypatch.setattr(Training, "step", step)
+
+
+def test_every_option_of_training_reaches_it(
+    extracted: Extracted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Training, int]] = []
+    original: Callable[..., None] = Training.__init__
+
+    def begin(self: Training, *args: Any, **named: Any) -> None:
+        original(self, *args, **named)
+        made.append((self, named["epoch_pixels"]))
+
+    monkeypatch.setattr(Training, "__init__", begin)
+    options = {"dropout": 0.3, "labelSmoothing": 0.2, "featureNoise": 0.4, "optimizer": "sgd",
+               "epochPixels": 300, "epochs": 2, "seed": 9, "patience": 7}  # fmt: skip
+    assert classify(extracted, **options)[0] == 0
+    for training, epoch_pixels in made:
+        assert epoch_pixels == 300
+        assert training.ensemble.spec.dropout == 0.3
+        assert training.ensemble.spec.hidden == (16, 8)
+        assert training.settings == TrainingSettings(
+            optimizer="sgd", learning_rate=0.005, batch=128, epochs=2, patience=7, seed=9,
+            label_smoothing=0.2, feature_noise=0.4,
+        )  # fmt: skip
+    assert len(made) == 3
+
+
+def test_the_prior_of_the_labels_is_given_back(extracted: Extracted) -> None:
+    assert classify(extracted)[0] == 0
+    made = artifact_of(extracted)
+    correction = PixelEnsemble.load(made.read).spec.log_prior_correction
+    labelled = json.loads(made.read("scores.json"))["training"]["perClass"]
+    counts = np.array(list(labelled.values()))
+    assert counts[0] != counts[1]
+    np.testing.assert_allclose(correction, np.log(counts / counts.sum()) - np.log(0.5))
 
 
 def test_missing_features_ask_for_extraction(extracted: Extracted) -> None:

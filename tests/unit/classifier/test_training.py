@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hdgan.classifier.labelled_pixels import labelled_pixels, require_every_class
-from hdgan.classifier.sampling import RowPool, SegmentPlan, even_shares
+from hdgan.classifier.sampling import DROPOUT_STREAM, RowPool, SegmentPlan, even_shares
 from hdgan.classifier.training import Training, TrainingSettings
 from hdgan.core.errors import DataError, RequestError
 from hdgan.nets.ensemble import ClassLabel, EnsembleSpec, FoldedEnsemble, PixelEnsemble, fold
@@ -183,6 +183,38 @@ def test_training_is_deterministic_and_the_seed_matters() -> None:
     weights = [one.ensemble.weights[0] for one in runs]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes() -> None:
+    settings = replace(SETTINGS, feature_noise=0.0, label_smoothing=0.3)
+    made = training(settings)
+    batch = made.pool.draw(0)
+    logits = made.ensemble.train_logits(batch.rows, made._stream(DROPOUT_STREAM, 0))
+    minus_log_p = -logits.log_softmax(dim=2)
+    of_class = minus_log_p.gather(2, batch.labels[..., None])[..., 0]
+    expected = (0.7 * of_class + 0.3 * minus_log_p.mean(dim=2)).mean()
+    assert made.step(0) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_feature_noise_has_its_deviation_and_other_values_at_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[torch.Tensor] = []
+    original = PixelEnsemble.train_logits
+
+    def train_logits(self: PixelEnsemble, x: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
+        seen.append(x.clone())
+        return original(self, x, stream)
+
+    monkeypatch.setattr(PixelEnsemble, "train_logits", train_logits)
+    made = training(replace(SETTINGS, feature_noise=0.5))
+    noise = []
+    for step in range(2):
+        made.step(step)
+        noise.append(seen[step] - made.pool.draw(step).rows)
+    for one in noise:
+        assert one.std().item() == pytest.approx(0.5, rel=0.1)
+    assert not torch.equal(noise[0], noise[1])
 
 
 def test_a_member_trains_as_it_would_alone() -> None:

@@ -157,7 +157,11 @@ def test_thinned_images_are_those_whose_draw_says_so() -> None:
     quota = QuotaConfig.model_validate({"class": "light", "minFraction": 0.4, "share": 0.6})
     rule = AcceptanceRule(1.0, 5 / 6, (quota,), solve([(0,), ()], [quota]))
     one = maker(labeller=FakeLabeller(lambda image: 0.1, threshold=120))
-    kept = {pair.row["index"]: pair.row for pair in fill(one, 0, 40, rule)}
+    pairs = fill(one, 0, 40, rule)
+    kept = {pair.row["index"]: pair.row for pair in pairs}
+    for pair in pairs:
+        described = json.loads(pair.members[f"{pair.row['id']}.json"])
+        assert described["acceptanceProbability"] == pair.row["acceptance_probability"]
     rich = 0
     for index in range(max(kept) + 1):
         fraction = one.label(index).measured.fractions["light"]
