@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -27,18 +27,18 @@ PENS = ("black", "blue", "green", "red")
 
 LAMP = (244, 242, 243)
 
-HAEMATOXYLIN = np.float32([0.65, 0.70, 0.29])
-EOSIN = np.float32([0.07, 0.99, 0.11])
-SCHIFF = np.float32([0.175, 0.972, 0.155])
-METHYL_BLUE = np.float32([0.80, 0.59, 0.105])
-PONCEAU = np.float32([0.10, 0.737, 0.668])
-SILVER = np.float32([0.60, 0.61, 0.58])
-BROWN_GREY = np.float32([0.50, 0.58, 0.68])
+HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32)
+EOSIN = np.array([0.07, 0.99, 0.11], np.float32)
+SCHIFF = np.array([0.175, 0.972, 0.155], np.float32)
+METHYL_BLUE = np.array([0.80, 0.59, 0.105], np.float32)
+PONCEAU = np.array([0.10, 0.737, 0.668], np.float32)
+SILVER = np.array([0.60, 0.61, 0.58], np.float32)
+BROWN_GREY = np.array([0.50, 0.58, 0.68], np.float32)
 INKS = {
-    "black": np.float32([1.35, 1.4, 1.35]),
-    "blue": np.float32([1.3, 0.75, 0.25]),
-    "green": np.float32([1.05, 0.35, 0.8]),
-    "red": np.float32([0.08, 0.95, 0.85]),
+    "black": np.array([1.35, 1.4, 1.35], np.float32),
+    "blue": np.array([1.3, 0.75, 0.25], np.float32),
+    "green": np.array([1.05, 0.35, 0.8], np.float32),
+    "red": np.array([0.08, 0.95, 0.85], np.float32),
 }
 
 
@@ -46,9 +46,9 @@ INKS = {
 class StainedSlide:
     """A slide seen from afar.
 
-    picture: RGB uint8 [h, w, 3]; tissue: at least half of the pixel is tissue no pen covers; pieces:
-    the same, one mask for each piece by name; pen: at least half is ink; rubbish: edges, fiducials;
-    covered: where it was scanned; um: micrometres per pixel.
+    picture: RGB uint8 [h, w, 3]; tissue: at least half of the pixel is tissue no pen covers;
+    pieces: the same, one mask for each piece by name; pen: at least half is ink; rubbish: edges,
+    fiducials; covered: where it was scanned; um: micrometres per pixel.
     """
 
     picture: Bytes
@@ -82,9 +82,9 @@ def photograph(
     height, width = density_HWC.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     light = 1 - unevenness * ((x * x + y * y) / 2 * 0.6 + (x + 1) / 2 * 0.4)
-    seen = np.float32(lamp) * light[..., None] * 10**-density_HWC
+    seen = np.array(lamp, np.float32) * light[..., None] * 10**-density_HWC
     seen += np.random.default_rng(seed).normal(0, noise, seen.shape).astype(np.float32)
-    picture = seen.clip(0, 255).round().astype(np.uint8)
+    picture = np.asarray(seen.clip(0, 255).round(), np.uint8)
     if quality is None:
         return picture
     buffer = io.BytesIO()
@@ -140,7 +140,7 @@ def fat_density(
         "jones": 0.25 * SILVER + 0.4 * BROWN_GREY,
         "trichrome": 0.5 * METHYL_BLUE,
     }[stain]
-    return (septa[..., None] * colour * amount).astype(np.float32)
+    return np.asarray((septa[..., None] * colour * amount), np.float32)
 
 
 def paint_slide(
@@ -179,7 +179,7 @@ def paint_slide(
     inked = np.zeros((*shape, 3), np.float32)
     strokes = [(colour, _glass_stroke(number)) for number, colour in enumerate(pens)]
     if pen_on_tissue is not None:
-        strokes.append((pen_on_tissue, [(3300, 5200), (4200, 6100), (5300, 6900)]))
+        strokes.append((pen_on_tissue, [(3300.0, 5200.0), (4200.0, 6100.0), (5300.0, 6900.0)]))
     for number, (colour, points) in enumerate(strokes):
         stroke = _stroke(shape, fine, points, 450.0)
         cloud = 1 + 0.12 * _noise(np.random.default_rng(seed + number), shape, 120 / fine)
@@ -189,7 +189,7 @@ def paint_slide(
 
     rubbish = np.zeros(shape, np.float32)
     if edges:
-        lines = [
+        lines: list[tuple[list[tuple[float, float]], float, float]] = [
             ([(170, -50), (230, 9050)], 35.0, 0.35),
             ([(-50, 8760), (6050, 8700)], 40.0, 0.5),
         ]
@@ -283,7 +283,7 @@ def _fibres(random: np.random.Generator, shape: tuple[int, int], mpp: float) -> 
     field = random.standard_normal(shape, np.float32)
     field = ndimage.gaussian_filter(field, (1.6 / mpp, 12 / mpp))
     field /= max(float(field.std()), 1e-6)
-    return (0.5 + field * 1.2).clip(0, 1).astype(np.float32)
+    return np.asarray((0.5 + field * 1.2).clip(0, 1), np.float32)
 
 
 def _discs(
@@ -297,18 +297,18 @@ def _discs(
     points = np.ones(shape, bool)
     points[random.integers(0, shape[0], count), random.integers(0, shape[1], count)] = False
     distance = ndimage.distance_transform_edt(points) * mpp
-    return ((radius - distance) / mpp + 0.5).clip(0, 1).astype(np.float32)
+    return np.asarray(((radius - distance) / mpp + 0.5).clip(0, 1), np.float32)
 
 
 def _lines(
     random: np.random.Generator, shape: tuple[int, int], mpp: float, spacing: float, width: float
 ) -> Floats:
-    """Thin curved lines: level sets of smooth noise; a pixel wider than a line is partly covered."""
+    """Thin curved lines, level sets of smooth noise; wider pixels are partly covered."""
     field = _noise(random, shape, spacing / 2 / mpp)
     slope = np.hypot(*np.gradient(field)) + 1e-3
     away = np.abs(field) / slope * mpp
     seen = max(width, mpp)
-    return (((seen - 2 * away) / mpp + 1).clip(0, 1) * min(1, width / mpp)).astype(np.float32)
+    return np.asarray((((seen - 2 * away) / mpp + 1).clip(0, 1) * min(1, width / mpp)), np.float32)
 
 
 def _septa(
@@ -324,7 +324,7 @@ def _septa(
     border[1:] |= owner[1:] != owner[:-1]
     if width > mpp:
         away = ndimage.distance_transform_edt(~border) * mpp
-        return ((width / 2 - away) / mpp + 0.5).clip(0, 1).astype(np.float32)
+        return np.asarray(((width / 2 - away) / mpp + 0.5).clip(0, 1), np.float32)
     return border.astype(np.float32) * np.float32(width / mpp)
 
 
@@ -365,7 +365,7 @@ def _glass_stroke(number: int) -> list[tuple[float, float]]:
 def _stroke(
     shape: tuple[int, int], mpp: float, points: list[tuple[float, float]], width: float
 ) -> Floats:
-    """A line of a width in micrometres through points (x, y), 0..1, its borders half a pixel soft."""
+    """A line `width` um wide through points (x, y), 0..1, its borders half a pixel soft."""
     scale = 4 if width / mpp < 40 else 1
     canvas = Image.new("L", (shape[1] * scale, shape[0] * scale))
     pen = ImageDraw.Draw(canvas)
@@ -376,7 +376,7 @@ def _stroke(
         for x, y in (path[0], path[-1]):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
     drawn = canvas.resize((shape[1], shape[0]), Image.Resampling.BOX)
-    return np.asarray(drawn, np.float32) / 255
+    return np.asarray(np.asarray(drawn) / 255, np.float32)
 
 
 def _specks(

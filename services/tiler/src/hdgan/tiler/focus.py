@@ -2,9 +2,9 @@
 
 A second difference of optical density over a distance r, f(x - r) - 2 f(x) + f(x + r), has a mean
 square that grows with r where density jumps, and with r^4 where it changes smoothly. Its root at
-1 um over its root at 6 um, times the root of 6, is therefore 1 for perfect jumps, sqrt(6) / 36 = 0.07
-for smooth change, and does not depend on lamp (a constant added to density) or amount of stain (a
-factor on it). Only pixels where there is contrast at 6 um take part, so that a pale tile or one
+1 um over its root at 6 um, times the root of 6, is therefore 1 for perfect jumps, sqrt(6) / 36 =
+0.07 for smooth change, and does not depend on lamp (a constant added to density) or amount of stain
+(a factor on it). Only pixels where there is contrast at 6 um take part, so that a pale tile or one
 that is mostly empty is as sharp as its contours.
 
 Measured with the tests' painted tiles of four stains at full and half stain, on 34 crops of the

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from hdgan.tiler.morphology import Bools, closed, grown, opened
+from hdgan.tiler.morphology import Bools, closed, grown, opened, parts
 from hdgan.tiler.tissue import Colour, optical_density
 
 Floats = NDArray[np.float32]
@@ -33,7 +33,8 @@ over 8 um, silver included, because its black lines are 1 um thin."""
 INK = 0.5
 """Least density of a colour in the channel it absorbs most."""
 BEYOND = 2.0
-"""How many times denser than the slide's own stain of the same hue, its median, a mark has to be."""
+"""How many times denser than the slide's own stain of the same hue, its median, a part of a mark
+has to be; the rest of it need only be even."""
 NEAR = 8
 """How far around an even part, in times half of WIDE_UM, the same hue may be the same mark."""
 COMMON = 0.05
@@ -45,9 +46,9 @@ def ink_masks(density_HWC: Floats) -> tuple[Bools, ...]:
 
     Density ratios of red, green and blue. Haematoxylin has 0.65 : 0.70 : 0.29, eosin 0.07 : 0.99 :
     0.11, Schiff's magenta 0.18 : 0.97 : 0.16 (Ruifrok and Johnston 2001, ImageJ), which none of the
-    rules lets in: blue and green ink absorb clearly less green than red, red ink nearly as much blue
-    as green and hardly any red. Methyl blue, 0.80 : 0.59 : 0.11, and ponceau, 0.10 : 0.74 : 0.67, are
-    within those of blue and red ink.
+    rules lets in: blue and green ink absorb clearly less green than red, red ink nearly as much
+    blue as green and hardly any red. Methyl blue, 0.80 : 0.59 : 0.11, and ponceau, 0.10 : 0.74 :
+    0.67, are within those of blue and red ink.
     """
     red, green, blue = (density_HWC[..., channel] for channel in range(3))
     least = np.minimum(np.minimum(red, green), blue)
@@ -77,8 +78,9 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
         stained = coloured & ~even & ~near
         own = np.count_nonzero(stained) > COMMON * tissue
         if own:
-            coloured = coloured & (total > BEYOND * np.median(total[stained]))
-            core = _wide(coloured & even, wide)
+            dense = total > BEYOND * np.median(total[stained])
+            core = _touching(core, _wide(core & dense, wide))
+            coloured = coloured & dense
         if not core.any():
             continue
         # The borders of a mark are neither even nor as dense, and its ends are round.
@@ -110,6 +112,15 @@ def pen_fraction(image: Image.Image, white: Colour, mpp: float) -> float:
     if not core.any():
         return 0.0
     return float(grown(core, (1, 1)).mean())
+
+
+def _touching(mask: Bools, seeds: Bools) -> Bools:
+    """The connected parts of a mask that have seeds in them."""
+    labels, sizes = parts(mask)
+    has = np.bincount(labels[seeds & mask].reshape(-1), minlength=len(sizes)) > 0
+    has[0] = False
+    touched: Bools = has[labels]
+    return touched
 
 
 def _wide(mask: Bools, wide: int) -> Bools:

@@ -17,9 +17,11 @@ from PIL import Image
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-# Optical densities, each some times the noise of glass after the 3 x 3 mean. 0.07 is 15 % of the
-# light absorbed; 0.02 is a difference of 5 % between the most and the least absorbed channel.
-DARK = 0.07
+# Optical densities, each some times the noise of glass after the 3 x 3 mean. 0.05 is 11 % of the
+# light absorbed, so glass may be 10 % darker than white; silver's counterstain at half its usual
+# amount is as pale as that. 0.02 is a difference of 5 % between the most and the least absorbed
+# channel.
+DARK = 0.05
 COLOURED = 0.02
 # Densities are compared in bytes: 255 steps are 0.2125, more than 3 x DARK, and both limits are
 # whole steps. A grey level of bright glass is 0.0018, twice a step.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from hdgan.tiler.glass import glass_density
+from hdgan.tiler.glass import Glass, fit_glass
 from hdgan.tiler.morphology import (
     Bools,
     closed,
@@ -70,13 +70,14 @@ class TissueMap:
 
     mask: tissue; pen: ink, over glass or tissue; rubbish: edges of glass, printed black; all bool
     [h, w] of the picture, no two at once. areas: of the connected pieces of tissue in square
-    micrometres, the largest first.
+    micrometres, the largest first. glass: its colour from place to place.
     """
 
     mask: Bools
     pen: Bools
     rubbish: Bools
     areas: tuple[float, ...]
+    glass: Glass
 
     def to_json(self) -> dict[str, Any]:
         """For `slide.json`; areas in square millimetres."""
@@ -110,7 +111,7 @@ def tissue_map(
     scanned = np.ones((small.height, small.width), np.bool_)
     if covered is not None:
         scanned = np.asarray(Image.fromarray(covered.astype(np.uint8) * 255).reduce(factor)) >= 128
-    mask, pen, rubbish = _found(np.asarray(small), white, um, scanned)
+    mask, pen, rubbish, glass = _found(np.asarray(small), white, um, scanned)
     _, sizes = parts(mask)
     areas = sorted((float(size * um[0] * um[1]) for size in sizes[1:]), reverse=True)
 
@@ -119,7 +120,7 @@ def tissue_map(
         large = large[: image.height, : image.width]
         return large if covered is None else large & covered
 
-    return TissueMap(whole(mask), whole(pen), whole(rubbish), tuple(areas))
+    return TissueMap(whole(mask), whole(pen), whole(rubbish), tuple(areas), glass)
 
 
 def _factor(um: float, side: int) -> int:
@@ -129,11 +130,12 @@ def _factor(um: float, side: int) -> int:
 
 def _found(
     pixels_HWC: NDArray[np.uint8], white: Colour, um: tuple[float, float], scanned: Bools
-) -> tuple[Bools, Bools, Bools]:
-    """Tissue, pen, rubbish."""
+) -> tuple[Bools, Bools, Bools, Glass]:
+    """Tissue, pen, rubbish; and the glass."""
     pixel_area = um[0] * um[1]
-    density = -np.log10(np.maximum(pixels_HWC, 1) / np.float32(white))
-    density = density - glass_density(density, scanned)
+    density = -np.log10(np.maximum(pixels_HWC, 1) / np.array(white, np.float32))
+    glass = fit_glass(density, white, scanned)
+    density = density - glass.density(*scanned.shape)
     mean = density.mean(axis=-1)
     spread = density.max(axis=-1) - density.min(axis=-1)
     pen = pen_mask(np.maximum(density, 0), float(np.sqrt(pixel_area))) & scanned
@@ -162,7 +164,7 @@ def _found(
     pieces = without_small(pieces, LEAST_AREA / pixel_area, counted=bare)
     pieces = without_holes(pieces, HOLE_AREA / pixel_area)
     mask = _grown_um(pieces, MARGIN_UM, um) & scanned & ~pen & ~rubbish
-    return mask, pen & scanned, rubbish
+    return mask, pen & scanned, rubbish, glass
 
 
 def _limits(mean: Floats, scanned: Bools) -> tuple[float, float]:
