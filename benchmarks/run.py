@@ -19,6 +19,7 @@ from figures import Figure, print_table, to_json
 from generator_forward import generator_forward
 from pair4096 import pair4096
 from tile4096_memory import tile4096_memory
+from tiling import tiling
 from training_step import training_step
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -34,6 +35,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "generator-forward": generator_forward,
     "pair-4096": pair4096,
     "tile4096-memory": tile4096_memory,
+    "tiling": tiling,
     "training-step": training_step,
 }
 

@@ -52,9 +52,11 @@ def without_small(mask: Bools, pixels: float, counted: Bools | None = None) -> B
 
 
 def without_holes(mask: Bools, pixels: float) -> Bools:
-    """Holes of fewer pixels filled."""
+    """Holes of fewer pixels filled; what reaches the border is no hole."""
     labels, count = ndimage.label(~mask)
     small = np.bincount(labels.reshape(-1), minlength=count + 1) < pixels
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        small[border] = False
     small[0] = False
     filled: Bools = mask | small[labels]
     return filled
