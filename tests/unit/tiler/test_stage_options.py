@@ -53,8 +53,11 @@ def test_the_table_says_case_stain_centre_and_scale(tiling: Tiling, tmp_path: Pa
     assert tiling.opened == ["b_1.tif"]
 
 
-def test_every_place_is_counted_with_its_reason(tiling: Tiling) -> None:
-    assert tiling.run({"maxWhitespace": 0.1}) == 0
+def test_every_place_is_counted_with_its_reason(tmp_path: Path) -> None:
+    tiling = Tiling(tmp_path)
+    for number, name in enumerate(["a_1.tif", "b_1.tif"]):
+        tiling.add(name, seed=number, mpp=8.0)
+    assert tiling.run({"mpp": 8.0, "maxWhitespace": 0.1}) == 0
     for slide in tiling.document["slides"]:
         unit = open_artifact(tiling.store, STAGE, slide["unitKey"])
         assert unit is not None
