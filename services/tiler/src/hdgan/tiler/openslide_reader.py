@@ -17,8 +17,8 @@ PLAIN_TIFF = "generic-tiff"
 
 # How far left and up a read may begin to meet a pixel of the level exactly.
 MARGIN = 32
-# The library leaves seams of its tiles this opaque where it has to interpolate.
-OPAQUE = 248
+# Where the library has to interpolate, it leaves seams and the rim half transparent: at least so.
+OPAQUE = 128
 
 
 class OpenSlideSlide:
