@@ -316,6 +316,22 @@ def test_the_prior_of_the_labels_is_given_back(extracted: Extracted) -> None:
     np.testing.assert_allclose(correction, np.log(counts / counts.sum()) - np.log(0.5))
 
 
+def test_the_ensemble_says_in_which_precision_its_features_were_rendered(
+    extracted: Extracted,
+) -> None:
+    run, store = extracted.run, open_store(extracted.run.store)
+    generator = open_artifact(store, "gan-trainer", run.inputs["generator"].key)
+    candidates = open_artifact(store, "candidates", run.inputs["candidates"].key)
+    assert generator is not None
+    assert candidates is not None
+    document = json.loads(candidates.read("candidates.json")) | {"precision": "bfloat16"}
+    mixed = run.with_candidates({"candidates.json": json.dumps(document).encode()})
+    write_features(mixed, load_generator(generator.read), candidates)
+    for one, precision in ((run, "float32"), (mixed, "bfloat16")):
+        assert classify(extracted, one, epochs=1)[0] == 0
+        assert PixelEnsemble.load(artifact_of(extracted).read).spec.precision == precision
+
+
 def test_missing_features_ask_for_extraction(extracted: Extracted) -> None:
     (features_root(extracted.run.scratch, extracted.run.features_key) / "index.json").unlink()
     code, events = classify(extracted)

@@ -80,6 +80,35 @@ def test_shards_hold_the_features_of_the_stored_pictures(tmp_path: Path, noise: 
             assert np.array_equal(np.asarray(stored), native.numpy())
 
 
+def test_features_are_rendered_in_the_precision_of_the_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    store = open_store(run.store)
+    candidates = open_artifact(store, "candidates", run.inputs["candidates"].key)
+    artifact = open_artifact(store, "gan-trainer", run.inputs["generator"].key)
+    assert candidates is not None
+    assert artifact is not None
+    document = json.loads(candidates.read("candidates.json")) | {"precision": "bfloat16"}
+    mixed = run.with_candidates({"candidates.json": json.dumps(document).encode()})
+    monkeypatch.setattr(stage, "require_same_picture", lambda *pictures: None)  # they are float32
+    assert extract(mixed, tmp_path)[0] == 0
+    image = features_of(mixed).images[0]
+    plan = feature_plan(ARCH, 3)
+    exact, rounded = (
+        render(
+            load_generator(artifact.read, "cpu", precision),
+            load_generator(artifact.read).mapping(_z(0), 0.7),
+            "constant",
+            plan,
+            "float16",
+        ).maps[-1].numpy()
+        for precision in ("float32", "bfloat16")
+    )  # fmt: skip
+    assert not np.array_equal(exact, rounded)
+    assert np.array_equal(np.asarray(image.maps[-1]), rounded)
+
+
 def _z(index: int) -> torch.Tensor:
     from hdgan.nets.latents import draw_z
 

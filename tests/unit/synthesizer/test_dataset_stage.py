@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -18,8 +19,9 @@ from hdgan.core.artifact import Artifact
 from hdgan.core.dataset import check_dataset
 from hdgan.core.pieces import Pieces
 from hdgan.core.work import WorkState
+from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.labelling import LabelledImage, Labeller
-from hdgan.synthesizer import unfinished
+from hdgan.synthesizer import dataset, unfinished
 from support.dataset_stage import KEY, DatasetStage, dataset_stage
 from support.stage_process import finish, start_service
 
@@ -170,6 +172,27 @@ def test_a_commit_names_the_shards_that_are_missing(stage: DatasetStage) -> None
     assert "shard-00002 (part 0)" in out
     assert stage.run(request, 0)[0] == 0
     assert stage.run(commit)[0] == 0
+
+
+def test_pairs_are_rendered_in_the_precision_of_the_ensembles_features(
+    stage: DatasetStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, seen = PixelEnsemble.load, []
+
+    def mixed(read: Callable[[str], bytes]) -> PixelEnsemble:
+        made = load(read)
+        made.spec = dataclasses.replace(made.spec, precision="bfloat16")
+        return made
+
+    def generator(read: Any, device: str, precision: str) -> None:
+        seen.append(precision)
+        raise Killed
+
+    monkeypatch.setattr(PixelEnsemble, "load", mixed)
+    monkeypatch.setattr(dataset, "load_generator", generator)
+    with pytest.raises(Killed):
+        stage.run(stage.request())
+    assert seen == ["bfloat16"]
 
 
 def test_another_calibration_makes_shards_of_its_own(stage: DatasetStage, whole: Artifact) -> None:

@@ -182,6 +182,13 @@ def test_ignored_pixels_are_those_whose_stored_uncertainty_is_above_the_limit() 
     levels = np.asarray(Image.open(io.BytesIO(pair.members[f"{name}.uncertainty.png"])))
     assert np.array_equal(mask == 255, levels > 0.5 * 65535)
     assert 0 < pair.row["ignored"] < 1
+    # A pixel that is exactly at the limit is not above it.
+    limit = next(int(v) for v in levels.ravel() if v and int(v) / 65535 * 65535 == v)
+    (at_limit,) = fill(
+        dataclasses.replace(one, ignore_above=limit / 65535), 0, 1, AcceptanceRule(1.0, 1.0)
+    )
+    ignored = decode_mask(at_limit.members[f"{name}.mask.png"], classes=2) == 255
+    assert np.array_equal(ignored, levels > limit)
     assert pair.row["ignored"] == float((mask == 255).mean())
     assert pair.row["fraction_dark"] == float((mask == 0).mean())
     # Smoothed before: what is left are the pixels of the smoothed mask.
