@@ -292,8 +292,10 @@ def test_every_option_of_training_reaches_it(
         made.append((self, named["epoch_pixels"]))
 
     monkeypatch.setattr(Training, "__init__", begin)
-    options = {"dropout": 0.3, "labelSmoothing": 0.2, "featureNoise": 0.4, "optimizer": "sgd",
-               "epochPixels": 300, "epochs": 2, "seed": 9, "patience": 7}  # fmt: skip
+    options: dict[str, Any] = {
+        "dropout": 0.3, "labelSmoothing": 0.2, "featureNoise": 0.4, "optimizer": "sgd",
+        "epochPixels": 300, "epochs": 2, "seed": 9, "patience": 7,
+    }  # fmt: skip
     assert classify(extracted, **options)[0] == 0
     for training, epoch_pixels in made:
         assert epoch_pixels == 300

@@ -32,9 +32,10 @@ SEGMENTS = 8
 """Segments in the pool; one more is being read."""
 
 CHUNKS_IN_POOL = 1024
-"""Chunks of each class that the pool holds at least. With 50, it is of so few places that a network
-learns them by turns and its loss falls later than from rows of everywhere; from 800 on, the curves
-are the same (benchmarks/classifier_training.py)."""
+"""Chunks of each class in the pool and the segment being read; the pool alone has 8 in 9 of them,
+fewer where chunks cannot be smaller. With 50, it is of so few places that a network learns them by
+turns and its loss falls later than from rows of everywhere; from 800 on, the curves are the same
+(benchmarks/classifier_training.py)."""
 
 SMALLEST_CHUNK, LARGEST_CHUNK = 4, 1024
 """Pixels of one class that are read together from one block. The fewer, the slower; above, it gets
