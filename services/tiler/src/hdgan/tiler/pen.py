@@ -31,12 +31,19 @@ BLACK = 0.75
 """Least density of black in every channel: 18 % of the light. A section seldom has it in the mean
 over 8 um, silver included, because its black lines are 1 um thin."""
 INK = 0.5
-"""Least density of a colour in the channel it absorbs most."""
+RED_INK = 0.8
+"""Least density of a colour in the channel it absorbs most. More of red, which pools of blood have
+with 0.4 to 0.7."""
+LONE_BLUE = 0.9
+"""Least density of blue ink in red, on a tile: trichrome's collagen has 0.6, its own slide being
+unknown."""
 BEYOND = 2.0
 """How many times denser than the slide's own stain of the same hue, its median, a part of a mark
 has to be; the rest of it need only be even."""
 NEAR = 8
 """How far around an even part, in times half of WIDE_UM, the same hue may be the same mark."""
+SAME_PEN = 0.75
+"""Share of a mark's density, its median, from which on what is even is of the same pen."""
 COMMON = 0.05
 """Share of the tissue from which on a hue is the slide's own."""
 
@@ -56,7 +63,7 @@ def ink_masks(density_HWC: Floats) -> tuple[Bools, ...]:
     black = (least > BLACK) & (most - least < 0.35 * most)
     blue_ink = (red > INK) & (green < 0.88 * red) & (blue < 0.85 * green)
     green_ink = (red > INK) & (green < 0.7 * red) & (blue > green) & ~black
-    red_ink = (green > INK) & (red < 0.35 * green) & (blue > 0.7 * green)
+    red_ink = (green > RED_INK) & (red < 0.35 * green) & (blue > 0.7 * green)
     return black, blue_ink & ~black, green_ink, red_ink
 
 
@@ -78,9 +85,14 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
         stained = coloured & ~even & ~near
         own = np.count_nonzero(stained) > COMMON * tissue
         if own:
-            dense = total > BEYOND * np.median(total[stained])
-            core = _touching(core, _wide(core & dense, wide))
-            coloured = coloured & dense
+            beyond = total > BEYOND * np.median(total[stained])
+            sure = _wide(core & beyond, wide)
+            if sure.any():
+                # Other strokes of the same pen, perhaps paler ones.
+                beyond |= total > SAME_PEN * np.median(total[sure])
+                sure = _wide(core & beyond, wide)
+            core = _touching(core, sure)
+            coloured = coloured & beyond
         if not core.any():
             continue
         # The borders of a mark are neither even nor as dense, and its ends are round.
@@ -106,8 +118,7 @@ def pen_fraction(image: Image.Image, white: Colour, mpp: float) -> float:
     total = density.sum(axis=-1)
     even = _evenness(total, um) < EVEN
     black, blue_ink, green_ink, red_ink = ink_masks(density)
-    dense = density.max(axis=-1) > 0.9
-    core = even & (black | green_ink | ((blue_ink | red_ink) & dense))
+    core = even & (black | green_ink | red_ink | (blue_ink & (density[..., 0] > LONE_BLUE)))
     core = opened(closed(core, (1, 1)), (2, 2))
     if not core.any():
         return 0.0

@@ -52,9 +52,9 @@ MARGIN_UM = 16.0
 PEN_BORDER_UM = 48.0
 """So near to pen, bits that belong to no piece are taken for its border."""
 
-MOST_PEN = 0.5
-"""Share of a slide that pen may cover; above it the picture is something else, say fluorescence,
-and everything is looked at."""
+MOST_DARK = 0.5
+"""Share of a slide that may be darker than a tenth of the light; above it the picture is something
+else, say fluorescence, and everything is looked at."""
 
 NEUTRAL = 0.05
 """Largest difference between the densities of channels in what is grey, plus a tenth of density."""
@@ -138,10 +138,11 @@ def _found(
     density = density - glass.density(*scanned.shape)
     mean = density.mean(axis=-1)
     spread = density.max(axis=-1) - density.min(axis=-1)
-    pen = pen_mask(np.maximum(density, 0), float(np.sqrt(pixel_area))) & scanned
-    if np.count_nonzero(pen) > MOST_PEN * np.count_nonzero(scanned):
-        pen = np.zeros_like(pen)
-    pen = _grown_um(pen, MARGIN_UM, um)
+    bright = np.count_nonzero(scanned & (mean < 1)) >= (1 - MOST_DARK) * np.count_nonzero(scanned)
+    pen = np.zeros_like(scanned)
+    if bright:
+        pen = pen_mask(np.maximum(density, 0), float(np.sqrt(pixel_area))) & scanned
+        pen = _grown_um(pen, MARGIN_UM, um)
 
     dark, coloured = _limits(mean, scanned)
     smooth = np.stack(
@@ -153,9 +154,11 @@ def _found(
     seeds |= (mean > SINGLE * dark) | (spread > SINGLE * coloured)
     seeds &= scanned
 
-    rubbish = rims((mean > dark) & (spread < NEUTRAL + 0.1 * mean), um, scanned)
-    rubbish |= _printed(density, seeds, um)
-    rubbish &= scanned & ~pen
+    rubbish = np.zeros_like(scanned)
+    if bright:
+        rubbish = rims((mean > dark) & (spread < NEUTRAL + 0.1 * mean), um, scanned)
+        rubbish |= _printed(density, seeds)
+        rubbish &= scanned & ~pen
     seeds &= ~pen & ~rubbish
 
     # What is left along a mark is its soft border; a piece shows more than that.
@@ -179,7 +182,7 @@ def _limits(mean: Floats, scanned: Bools) -> tuple[float, float]:
     return max(DARK, NOISE * noise), max(COLOURED, NOISE * noise)
 
 
-def _printed(density_HWC: Floats, seeds: Bools, um: tuple[float, float]) -> Bools:
+def _printed(density_HWC: Floats, seeds: Bools) -> Bools:
     """Black blocks and bars that stand on glass. Black within tissue is pigment, silver, a fold."""
     most = density_HWC.max(axis=-1)
     least = density_HWC.min(axis=-1)
