@@ -256,6 +256,9 @@ def test_a_folder_without_a_note_is_verified_by_its_index(dataset: Path, out: Pa
     write_index(dataset, [{n: v for n, v in row.items() if n != "mask_sha256"} for row in rows])
     with pytest.raises(RequestError, match="has no mask_sha256"):
         export_dataset(str(dataset), out.with_name("other"))
+    write_index(dataset, [*rows[:3], rows[3] | {"mask_sha256": None}])
+    with pytest.raises(RequestError, match="has no mask_sha256"):
+        export_dataset(str(dataset), out.with_name("another"))
 
 
 def test_a_folder_with_a_note_is_verified_by_it(uri: str, out: Path, tmp_path: Path) -> None:

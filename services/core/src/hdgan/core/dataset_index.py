@@ -40,7 +40,9 @@ class Index:
 
     @property
     def columns(self) -> list[str]:
-        return list(self.table.column_names)
+        """The columns that have a value for every pair."""
+        names = self.table.column_names
+        return [name for name in names if not self.table.column(name).null_count]
 
     def shards(self) -> list[str]:
         """Names of the shards, sorted."""

@@ -144,12 +144,13 @@ def needed_bytes(todo: Sequence[ShardState], beside: int, *, copies: bool) -> in
 def check_vouched(columns: Sequence[str], vouched: bool, uri: str) -> None:
     """RequestError if nothing says what the bytes of a dataset's pictures must be.
 
-    columns  columns of its index
+    columns  columns of its index that have a value for every pair
     vouched  whether a manifest or a note lists its files with their digests
     """
     lacking = [name for name in DIGESTS if name not in columns]
     if lacking and not vouched:
         raise RequestError(
-            f"{uri}/index.parquet has no {lacking[0]}, so nothing says what the files must be: "
+            f"{uri}/index.parquet has no {lacking[0]} for every pair, so nothing says what the "
+            "files must be: "
             "export the artifact in the store (<store>/artifacts/dataset/<key>)"
         )
