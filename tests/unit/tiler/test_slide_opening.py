@@ -17,8 +17,6 @@ from PIL import Image, ImageCms
 
 from hdgan.tiler import openslide_reader, slide
 from hdgan.tiler.opening import open_slide
-from hdgan.tiler.openslide_reader import OpenSlideSlide
-from hdgan.tiler.picture_reader import PictureSlide
 from hdgan.tiler.scale import factors
 from hdgan.tiler.slide import SlideError
 from support.slides import Bytes, tissue_picture, write_tiff
@@ -89,7 +87,7 @@ def test_png_regions_are_those_of_the_picture(tmp_path: Path, mode: str) -> None
     picture.save(tmp_path / "s.png")
     whole = np.asarray(picture.convert("RGBA"))
     with open_slide(tmp_path / "s.png") as opened:
-        assert isinstance(opened, PictureSlide)
+        assert type(opened).__name__ == "PictureSlide"
         assert (opened.dimensions, opened.downsamples) == ((200, 100), ((1.0, 1.0),))
         assert np.array_equal(np.asarray(opened.read(0, 30, 20, 50, 40)), whole[20:60, 30:80])
         over = np.asarray(opened.read(0, -10, 90, 50, 40))
@@ -195,11 +193,11 @@ def test_openslides_levels_are_read_where_they_are(tmp_path: Path) -> None:
     ).astype(np.uint8)
     small = np.asarray(Image.fromarray(full).reduce(4))[:-1, :-1]  # as scanners do: 425 x 325
     with open_slide(write_aperio(tmp_path / "s.svs", [full, small])) as opened:
-        assert isinstance(opened, OpenSlideSlide)
+        assert type(opened).__name__ == "OpenSlideSlide"
         assert opened.vendor == "aperio"
         assert opened.mpp == (0.5, 0.5)
         assert opened.level_dimensions == ((1703, 1301), (425, 325))
-        assert opened.downsamples == ((1, 1), (4, 4))
+        assert opened.downsamples == ((1.0, 1.0), (4.0, 4.0))
         with openslide.OpenSlide(tmp_path / "s.svs") as other:
             assert other.level_downsamples[1] != 4  # the library's own is off by the broken pixel
         for left, top in ((0, 0), (1, 3), (97, 51), (301, 203), (333, 240), (361, 261)):
@@ -229,10 +227,10 @@ def test_slides_of_a_scanner_are_openslides() -> None:
         pytest.skip("no shared slides here")
     for path in paths:
         with open_slide(path) as opened:
-            assert (opened.vendor, opened.objective_power) == ("hamamatsu", 40)
+            assert (opened.vendor, opened.objective_power) == ("hamamatsu", 40.0)
             assert opened.dimensions == (3968, 4864)
             assert opened.mpp == pytest.approx((0.2282, 0.2282), abs=1e-4)
-            assert opened.downsamples[3] == (8, 8)
+            assert opened.downsamples[3] == (8.0, 8.0)
             level = opened.read(3, 100, 100, 200, 200).convert("RGB")
             full = opened.read(0, 800, 800, 1600, 1600).convert("RGB").reduce(8)
             assert np.abs(np.asarray(level).astype(int) - np.asarray(full)).mean() < 3

@@ -75,7 +75,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     picture = noise(301, 407)
     path = tmp_path_factory.mktemp("tiff") / "s.tif"
     with open_slide(write(path, picture, **LAYOUTS[request.param])) as slide:
-        assert isinstance(slide, TiffSlide)
+        assert type(slide).__name__ == "TiffSlide"
         yield picture, slide
 
 
@@ -112,10 +112,10 @@ def ome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("ome") / "s.ome.tif"
     write_ome_tiff(path, levels, mpp=(0.25, 0.26), bigtiff=request.param)
     with open_slide(path) as slide:
-        assert isinstance(slide, TiffSlide)
+        assert type(slide).__name__ == "TiffSlide"
         assert slide.vendor == "ome-tiff"
         assert slide.level_dimensions == ((611, 555), (305, 277), (152, 138))
-        assert slide.downsamples == ((1, 1), (2, 2), (4, 4))
+        assert slide.downsamples == ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0))
         assert slide.mpp == (0.25, 0.26)
         yield levels, slide
 
@@ -152,7 +152,7 @@ def test_jpeg_tiles_with_their_subsampled_colours_come_near_the_picture(tmp_path
             metadata=None,
         )
         with tifffile.TiffFile(path) as file:
-            assert file.pages[0].photometric == photometric
+            assert file.pages.first.photometric == photometric
         with open_slide(path) as slide:
             read = np.asarray(slide.read(0, 0, 0, 400, 300))
         assert np.abs(read[..., :3].astype(int) - picture).mean() < 1
@@ -263,7 +263,7 @@ def test_threads_read_the_same_and_decode_each_tile_once(tmp_path: Path) -> None
     path = write(tmp_path / "s.tif", picture, tile=(256, 256), compression="zlib")
     with open_slide(path) as slide, ThreadPoolExecutor(8) as pool:
         places = [(x, y) for x in range(0, 900, 90) for y in range(0, 900, 90)]
-        read = pool.map(lambda at: np.asarray(slide.read(0, *at, 100, 100)), places)
+        read = pool.map(lambda at: np.asarray(slide.read(0, at[0], at[1], 100, 100)), places)
         for (x, y), region in zip(places, read, strict=True):
             assert np.array_equal(region[..., :3], picture[y : y + 100, x : x + 100])
 
@@ -496,7 +496,8 @@ def test_a_huge_single_piece_is_refused_by_its_size_alone(tmp_path: Path) -> Non
 def test_what_is_no_8_bit_colour_is_refused(
     tmp_path: Path, picture: Any, options: dict[str, Any], message: str
 ) -> None:
-    for name, tiled in (("t.tif", {"tile": (64, 64)}), ("s.tif", {})):
+    layouts: list[tuple[str, dict[str, Any]]] = [("t.tif", {"tile": (64, 64)}), ("s.tif", {})]
+    for name, tiled in layouts:
         if picture.ndim == 3 and picture.shape[0] == 4 and tiled:
             continue
         tifffile.imwrite(tmp_path / name, picture, metadata=None, **options, **tiled)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from hdgan.core.slides import SlideFile, take_snapshot
+from hdgan.core.errors import NoSpace
+from hdgan.core.slides import SlideFile, SlideSnapshot, take_snapshot
 from hdgan.core.store import open_store
 from hdgan.tiler.slide import SlideError
-from hdgan.tiler.sources import identity, local_slide, name_clashes
+from hdgan.tiler.sources import described, identity, local_slide, name_clashes
 from support.s3_server import new_bucket, point_aws_at, running_s3
 
 
@@ -23,14 +25,33 @@ def test_remote_slides_are_copied_hashed_and_removed(
         store = open_store(uri)
         store.put("deep/a 1.svs", b"content")
         store.put("b.mrxs", b"x")
-        slide, multi = sorted(take_snapshot(uri).slides, key=lambda s: s.name, reverse=True)
+        store.put("c.mrxs", b"c")
+        store.put("c/Slidedat.ini", b"[GENERAL]")
+        store.put("c/sub/Data0000.dat", b"pixels")
+        lone, multi, slide = take_snapshot(uri).slides
         with local_slide(slide, tmp_path / "s") as local:
             assert local.path.read_bytes() == b"content"
             assert local.path.suffix == ".svs"
             assert local.sha256 == hashlib.sha256(b"content").hexdigest()
         assert list((tmp_path / "s").iterdir()) == []
 
-        with pytest.raises(SlideError, match="several files"), local_slide(multi, tmp_path):
+        with pytest.raises(SlideError, match="several files"), local_slide(lone, tmp_path / "s"):
+            pass
+        assert [one.name for one in multi.companions] == ["c/Slidedat.ini", "c/sub/Data0000.dat"]
+        with local_slide(multi, tmp_path / "s") as local:
+            assert local.path.read_bytes() == b"c"
+            assert local.path.name == "c.mrxs"
+            assert (local.path.parent / "c/sub/Data0000.dat").read_bytes() == b"pixels"
+            names = [("c.mrxs", b"c"), ("c/Slidedat.ini", b"[GENERAL]")]
+            names += [("c/sub/Data0000.dat", b"pixels")]
+            listed = json.dumps(
+                [[name, hashlib.sha256(data).hexdigest()] for name, data in names],
+                separators=(",", ":"),
+            )
+            assert local.sha256 == hashlib.sha256(listed.encode()).hexdigest()
+        assert list((tmp_path / "s").iterdir()) == []
+        store.put("c/sub/Data0000.dat", b"others")
+        with pytest.raises(SlideError, match="changed since"), local_slide(multi, tmp_path / "s"):
             pass
         store.put("deep/a 1.svs", b"another")
         with pytest.raises(SlideError, match="changed since"), local_slide(slide, tmp_path / "s"):
@@ -53,6 +74,50 @@ def test_local_slides_are_read_in_place_and_checked(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(SlideError, match="cannot be read"), local_slide(slide, tmp_path):
         pass
+
+
+def test_companions_in_place_are_checked_and_part_of_the_identity(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    (folder / "a").mkdir(parents=True)
+    for name in ("a.mrxs", "a/Slidedat.ini", "a/Data0000.dat"):
+        (folder / name).write_bytes(name.encode())
+    (slide,) = take_snapshot(str(folder)).slides
+    with local_slide(slide, tmp_path / "scratch") as local:
+        assert local.path == folder / "a.mrxs"
+    assert described(slide)["companions"][0]["name"] == "a/Data0000.dat"
+    (folder / "a/Data0000.dat").write_bytes(b"other pixels")
+    with pytest.raises(SlideError, match="changed since"), local_slide(slide, tmp_path):
+        pass
+    (changed,) = take_snapshot(str(folder)).slides
+    assert identity(changed) != identity(slide)
+    assert take_snapshot(str(folder)).digest != SlideSnapshot(uri="", slides=[slide]).digest
+
+
+def test_identities_of_slides_of_one_file_are_those_of_earlier_versions() -> None:
+    here = SlideFile(name="a/b.svs", uri="/x/a/b.svs", size=7, version="1")
+    far = SlideFile(name="b.svs", uri="s3://k/a/b.svs", size=7, version="e")
+
+    def digest(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    assert identity(here) == digest('["a/b.svs",7,"1"]')
+    assert identity(far) == digest('["s3://k/a/b.svs",7,"e"]')
+    snapshot = SlideSnapshot(uri="/x", slides=[here, far])
+    assert snapshot.digest == digest('[["a/b.svs",7,"1"],["s3://k/a/b.svs",7,"e"]]')
+    assert described(here) == {"name": "a/b.svs", "size": 7, "version": "1"}
+
+
+def test_a_disk_too_small_is_said_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = SlideFile(name="b.svs", uri="s3://k/a/b.svs", size=7, version="e")
+    monkeypatch.setattr("hdgan.tiler.sources.free_bytes", lambda folder: 6)
+    with (
+        pytest.raises(NoSpace, match=r"7 bytes, .* has 6 free"),
+        local_slide(slide, tmp_path / "s"),
+    ):
+        pass
+    assert not (tmp_path / "s").exists()
 
 
 def test_identity_follows_content_and_survives_a_moved_folder() -> None:

@@ -7,20 +7,51 @@ The list travels through the store, at `work/slides/<digest>.json`; requests car
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
 from hdgan.core.store import Store, open_store
 
-SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu"}
+TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SUFFIXES = (
+    frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu"})
+    | TIFF_SUFFIXES
+    | PICTURE_SUFFIXES
 )
-"""What OpenSlide reads (DICOM, with its many files a slide, is not supported)."""
+"""What the tiler reads (DICOM, with its many files a slide and no main one, is not supported)."""
+
+# Slides of several files: the one that is named here, and where its companions are written down.
+FOLDER_SUFFIX, FOLDER_INDEX = ".mrxs", "Slidedat.ini"
+LIST_SUFFIXES = frozenset({".vms", ".vmu"})
+LIST_KEYS = ("imagefile", "mapfile", "optimisationfile", "macroimage")
+# A list of companions is some hundred lines.
+MAX_LIST_BYTES = 4 << 20
+
+
+class Companion(BaseModel):
+    """A file without which a slide cannot be read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(min_length=1)
+    """Path seen from the folder of the slide's own file, `/` between parts."""
+    size: int = Field(ge=0)
+    version: str
+
+    @field_validator("name")
+    @classmethod
+    def _stay_inside(cls, name: str) -> str:
+        if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name:
+            raise ValueError(f"{name!r} is no path below the slide's folder")
+        return name
 
 
 class SlideFile(BaseModel):
@@ -36,6 +67,19 @@ class SlideFile(BaseModel):
     """Bytes."""
     version: str
     """Changes with the content: modification time in ns of a file, ETag of an object."""
+    companions: tuple[Companion, ...] = ()
+    """The other files of a slide of several (MRXS, VMS, VMU), sorted by name."""
+
+    @property
+    def total_size(self) -> int:
+        """Bytes of all its files."""
+        return self.size + sum(one.size for one in self.companions)
+
+    @property
+    def content(self) -> list[Any]:
+        """What changes with the slide's content: sizes and versions of all its files."""
+        rest = [[one.name, one.size, one.version] for one in self.companions]
+        return [self.size, self.version, *([rest] if rest else [])]
 
 
 class SlideSnapshot(BaseModel):
@@ -50,10 +94,7 @@ class SlideSnapshot(BaseModel):
     def digest(self) -> str:
         """Identity of the set. A local folder may move; an object is known by its address."""
         return canonical_digest(
-            [
-                [item.uri if "://" in item.uri else item.name, item.size, item.version]
-                for item in self.slides
-            ]
+            [[item.uri if "://" in item.uri else item.name, *item.content] for item in self.slides]
         )
 
     @property
@@ -109,12 +150,18 @@ def _local(uri: str) -> Iterator[SlideFile]:
     root = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri).absolute()
     try:
         if root.is_dir():
-            for path in _walk(root):
-                yield _file(path, path.relative_to(root).as_posix())
+            paths = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+            yield from _slides(paths, _LocalFiles(paths))
         elif root.suffix.lower() not in SUFFIXES and root.exists():
             return
         else:
-            yield _file(root, root.name)
+            near = [root]
+            if _suffix(root.name) == FOLDER_SUFFIX and root.with_suffix("").is_dir():
+                near += _walk(root.with_suffix(""))
+            elif _suffix(root.name) in LIST_SUFFIXES:
+                near += [path for path in root.parent.iterdir() if path.is_file()]
+            paths = {path.relative_to(root.parent).as_posix(): path for path in near}
+            yield _slide(root.name, set(paths), _LocalFiles(paths))
     except FileNotFoundError as error:
         raise RequestError(
             f"slides.uri: {error.filename} does not exist; name a slide or a folder with slides"
@@ -125,7 +172,137 @@ def _local(uri: str) -> Iterator[SlideFile]:
         ) from error
 
 
+def _stored(uri: str) -> Iterator[SlideFile]:
+    base, _, last = uri.rstrip("/").rpartition("/")
+    if PurePosixPath(last).suffix.lower() in SUFFIXES:
+        store = open_store(base)
+        near: Iterable[str] = ()
+        if _suffix(last) == FOLDER_SUFFIX:
+            near = store.list(f"{_stem(last)}/")
+        elif _suffix(last) in LIST_SUFFIXES:
+            near = store.list("")
+        yield _slide(last, {last, *near}, _StoredFiles(store))
+    else:
+        store = open_store(uri.rstrip("/"))
+        yield from _slides(store.list(""), _StoredFiles(store))
+
+
+class _Files(Protocol):
+    """Where slides lie: names are relative paths with `/` between parts."""
+
+    def describe(self, name: str) -> SlideFile:
+        """A file, without companions."""
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file."""
+
+
+class _LocalFiles:
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def describe(self, name: str) -> SlideFile:
+        path = self._paths[name]
+        status = path.stat()
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise RequestError(
+                f"slides.uri: the name {str(path)!a} is not UTF-8: rename the file"
+            ) from None
+        version = str(status.st_mtime_ns)
+        return SlideFile(name=name, uri=str(path), size=status.st_size, version=version)
+
+    def read(self, name: str) -> bytes:
+        return self._paths[name].read_bytes()
+
+
+class _StoredFiles:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def describe(self, name: str) -> SlideFile:
+        info = self._store.head(name)
+        if info is None:
+            raise RequestError(f"slides.uri: {self._store.url(name)} does not exist")
+        return SlideFile(name=name, uri=self._store.url(name), size=info.size, version=info.etag)
+
+    def read(self, name: str) -> bytes:
+        return self._store.get(name)
+
+
+def is_multi_file(name: str) -> bool:
+    """Whether a slide of this name consists of several files."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix == FOLDER_SUFFIX or suffix in LIST_SUFFIXES
+
+
+def _slides(listed: Iterable[str], files: _Files) -> Iterator[SlideFile]:
+    """The slides among files; a slide's companions are none of their own."""
+    names = set(listed)
+    # An MRXS's folder may hold anything; a VMS's pictures are ordinary JPEG files beside it.
+    folders = {
+        _stem(name)
+        for name in names
+        if _suffix(name) == FOLDER_SUFFIX and f"{_stem(name)}/{FOLDER_INDEX}" in names
+    }
+    slides = {
+        name
+        for name in names
+        if _suffix(name) in SUFFIXES
+        and folders.isdisjoint(str(folder) for folder in PurePosixPath(name).parents)
+    }
+    described = {name: _slide(name, names, files) for name in sorted(slides) if is_multi_file(name)}
+    taken = {
+        str(PurePosixPath(name).parent / one.name)
+        for name, slide in described.items()
+        for one in slide.companions
+    }
+    for name in sorted(slides - taken):
+        yield described.get(name) or files.describe(name)
+
+
+def _slide(name: str, names: AbstractSet[str], files: _Files) -> SlideFile:
+    slide = files.describe(name)
+    if not is_multi_file(name):
+        return slide
+    folder = PurePosixPath(name).parent
+    if _suffix(name) == FOLDER_SUFFIX:
+        within = f"{_stem(name)}/"
+        whole = f"{within}{FOLDER_INDEX}" in names
+        found = {other for other in names if whole and other.startswith(within)}
+    elif slide.size > MAX_LIST_BYTES:
+        raise RequestError(
+            f"slides.uri: {slide.uri} has {slide.size} bytes, far more than a list of a slide's "
+            "files has; it is no such list: rename or remove it"
+        )
+    else:
+        wanted = {str(folder / one) for one in _listed_files(files.read(name))}
+        found = {other for other in names if other in wanted and other != name}
+    companions = []
+    for other in sorted(found):
+        one = files.describe(other)
+        relative = PurePosixPath(other).relative_to(folder).as_posix()
+        companions.append(Companion(name=relative, size=one.size, version=one.version))
+    return slide.model_copy(update={"companions": tuple(companions)})
+
+
+def _listed_files(content: bytes) -> Iterator[str]:
+    """The files beside it that a VMS or VMU file names."""
+    for line in content.decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition("=")
+        value = value.strip()
+        if (
+            key.strip().lower().startswith(LIST_KEYS)
+            and value
+            and PurePosixPath(value).name == value
+        ):
+            yield value
+
+
 def _walk(root: Path) -> Iterator[Path]:
+    """All files that are not hidden."""
+
     def refuse(error: OSError) -> None:
         raise error
 
@@ -133,30 +310,13 @@ def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith("."):
                 yield Path(folder, name)
 
 
-def _file(path: Path, name: str) -> SlideFile:
-    status = path.stat()
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise RequestError(
-            f"slides.uri: the name {str(path)!a} is not UTF-8: rename the file"
-        ) from None
-    return SlideFile(name=name, uri=str(path), size=status.st_size, version=str(status.st_mtime_ns))
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
-def _stored(uri: str) -> Iterator[SlideFile]:
-    base, _, last = uri.rstrip("/").rpartition("/")
-    if PurePosixPath(last).suffix.lower() in SUFFIXES:
-        store, names = open_store(base), [last]
-    else:
-        store = open_store(uri.rstrip("/"))
-        names = [name for name in store.list("") if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    for name in names:
-        info = store.head(name)
-        if info is None:
-            raise RequestError(f"slides.uri: {store.url(name)} does not exist")
-        yield SlideFile(name=name, uri=store.url(name), size=info.size, version=info.etag)
+def _stem(name: str) -> str:
+    return name[: -len(PurePosixPath(name).suffix)]
