@@ -126,9 +126,18 @@ def cut_slides(
         store=context.store.uri,
         scratch=context.scratch / "tiler",
         attempt=context.attempt,
+        cache_bytes=_cache_bytes(context),
         threads=max(1, context.threads // max(1, workers)),
     )
-    for outcome in cut_all(todo, bench, workers=workers, progress=report, opener=opener):
+    outcomes = cut_all(
+        todo,
+        bench,
+        workers=workers,
+        progress=report,
+        check_stop=context.check_stop,
+        opener=opener,
+    )
+    for outcome in outcomes:
         task, total = outcome.task, 0
         if outcome.reason is not None:
             _set_aside(context, pieces, task, outcome.reason)
@@ -141,6 +150,15 @@ def cut_slides(
         progress.finish(task.ref.name, total)
         context.progress(*progress.now(), "tiles")
         context.check_stop()
+
+
+def _cache_bytes(context: StageContext) -> int:
+    gigabytes = context.value("slideCacheGigabytes")
+    if not isinstance(gigabytes, int | float):
+        raise RequestError(
+            f"request.context.slideCacheGigabytes must be a number, got {gigabytes!r}"
+        )
+    return int(gigabytes * 1e9)
 
 
 def _set_aside(context: StageContext, pieces: Pieces, task: Task, reason: str) -> None:

@@ -1,5 +1,5 @@
-"""Cuts slides, several at a time, each in a process of its own. A slide that cannot be used is an
-answer, not an error."""
+"""Cuts slides, several at a time, each in a process of its own, while the next ones are fetched. A
+slide that cannot be used is an answer, not an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from typing import Any
 
 from hdgan.core.errors import InternalError, Stopped
 from hdgan.core.store import open_store
-from hdgan.tiler.slide import SlideError, SlideOpener, open_slide
-from hdgan.tiler.sources import local_slide
+from hdgan.tiler.opening import open_slide
+from hdgan.tiler.slide import SlideError, SlideOpener
+from hdgan.tiler.sources import LocalSlide
+from hdgan.tiler.staging import StagedSlide, Staging, staged
 from hdgan.tiler.unit import Report, Task, make_unit
 
 POLL_SECONDS = 0.25
@@ -32,6 +34,8 @@ class Bench:
     store: str
     scratch: Path
     attempt: str
+    cache_bytes: int
+    """For copies of slides from an object store."""
     threads: int
     """For one slide."""
 
@@ -55,28 +59,46 @@ def cut_all(
     *,
     workers: int,
     progress: Progress,
+    check_stop: Callable[[], None],
     opener: SlideOpener = open_slide,
 ) -> Iterator[Outcome]:
-    """Cut slides in `workers` processes (1: in this one), and say of each what became of it."""
-    if workers <= 1:
-        for task in tasks:
+    """Cut slides in `workers` processes (1: in this one), and say of each what became of it.
+
+    check_stop: called while nothing else happens; may raise.
+    """
+    if not tasks:
+        return
+    bench.scratch.mkdir(parents=True, exist_ok=True)
+    copies = bench.scratch / f"slides-{bench.attempt}"
+    refs = [task.ref for task in tasks]
+    with _folder(copies), staged(refs, copies, bench.cache_bytes, ahead=workers) as coming:
+        if workers > 1:
+            yield from _in_processes(tasks, coming, bench, workers, progress, check_stop)
+            return
+        for task, item in zip(tasks, coming, strict=True):
+            _until_ready(item, check_stop)
 
             def report(done: int, total: int, task: Task = task) -> None:
                 progress(task, done, total)
 
-            yield cut_one(task, bench, report, opener)
-    else:
-        yield from _in_processes(tasks, bench, workers, progress)
+            try:
+                with item as local:
+                    outcome = cut_one(task, local, bench, report, opener)
+            except SlideError as error:
+                outcome = Outcome(task, str(error))
+            yield outcome
 
 
-def cut_one(task: Task, bench: Bench, report: Report, opener: SlideOpener) -> Outcome:
-    """Fetch one slide if it has to be, cut it, and remove what was fetched."""
+def cut_one(
+    task: Task, local: LocalSlide, bench: Bench, report: Report, opener: SlideOpener
+) -> Outcome:
+    """Cut a slide that is on this machine."""
     started = time.monotonic()
-    store = open_store(bench.store)
-    try:
-        with _folder(bench.scratch / task.key) as folder, local_slide(task.ref, folder) as local:
+    reason = None
+    with _folder(bench.scratch / task.key) as folder:
+        try:
             make_unit(
-                store,
+                open_store(bench.store),
                 task,
                 local,
                 scratch=folder,
@@ -85,9 +107,9 @@ def cut_one(task: Task, bench: Bench, report: Report, opener: SlideOpener) -> Ou
                 report=report,
                 threads=bench.threads,
             )
-    except SlideError as error:
-        return Outcome(task, str(error), time.monotonic() - started)
-    return Outcome(task, None, time.monotonic() - started)
+        except SlideError as error:
+            reason = str(error)
+    return Outcome(task, reason, time.monotonic() - started)
 
 
 @contextmanager
@@ -101,30 +123,59 @@ def _folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _until_ready(item: StagedSlide, check_stop: Callable[[], None]) -> None:
+    """Wait for a slide without being deaf to a stop."""
+    while not item.ready:
+        check_stop()
+        time.sleep(min(POLL_SECONDS, 0.05))
+
+
 def _in_processes(
-    tasks: Sequence[Task], bench: Bench, workers: int, progress: Progress
+    tasks: Sequence[Task],
+    coming: Staging,
+    bench: Bench,
+    workers: int,
+    progress: Progress,
+    check_stop: Callable[[], None],
 ) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     told, stop = context.SimpleQueue(), context.Event()
+    running: dict[Future[Outcome], StagedSlide] = {}
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start, initargs=(told, stop, os.getpid())
     ) as pool:
-        futures: dict[Future[Outcome], Task] = {
-            pool.submit(_work, number, task, bench): task for number, task in enumerate(tasks)
-        }
+
+        def finished() -> Iterator[Outcome]:
+            """Pass on what the processes say, and take what they have done."""
+            check_stop()
+            while not told.empty():
+                number, examined, places = told.get()
+                progress(tasks[number], examined, places)
+            done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                running.pop(future).__exit__(None, None, None)
+                yield _result(future)
+
         try:
-            running = set(futures)
+            for number, (task, item) in enumerate(zip(tasks, coming, strict=True)):
+                # Room for the next slide may only come from one that is being cut.
+                while len(running) >= workers or not item.ready:
+                    if running:
+                        yield from finished()
+                    else:
+                        _until_ready(item, check_stop)
+                try:
+                    local = item.__enter__()
+                except SlideError as error:
+                    yield Outcome(task, str(error))
+                    continue
+                running[pool.submit(_work, number, task, local, bench)] = item
             while running:
-                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-                while not told.empty():
-                    number, examined, places = told.get()
-                    progress(tasks[number], examined, places)
-                for future in done:
-                    yield _result(future)
+                yield from finished()
         finally:
-            # Reached with futures left only when something failed or was to stop.
+            # Reached with slides at work only when something failed or was to stop.
             stop.set()
-            for future in futures:
+            for future in running:
                 future.cancel()
 
 
@@ -147,11 +198,11 @@ def _start(told: Any, stop: Any, parent: int) -> None:
     """In a new process: remember how to talk to the one that made it."""
     global _told, _stop, _parent
     _told, _stop, _parent = told, stop, parent
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)  # the parent decides, and says so by `stop`
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides, and says so by `stop`
 
 
-def _work(number: int, task: Task, bench: Bench) -> Outcome:
+def _work(number: int, task: Task, local: LocalSlide, bench: Bench) -> Outcome:
     last = 0.0
 
     def report(done: int, total: int) -> None:
@@ -163,4 +214,4 @@ def _work(number: int, task: Task, bench: Bench) -> Outcome:
             last = now
             _told.put((number, done, total))
 
-    return cut_one(task, bench, report, open_slide)
+    return cut_one(task, local, bench, report, open_slide)
