@@ -34,6 +34,8 @@ class Tiling:
         self.store: Store = open_store((folder / "store").as_uri())
         self.events: list[dict[str, Any]] = []
         self.opened: list[str] = []
+        self.uri = str(self.slides)
+        """Where the stage finds the slides; a test may copy them elsewhere."""
         self._runs = 0
 
     def add(self, name: str, seed: int = 0, mpp: float | None = 0.5) -> Path:
@@ -62,7 +64,7 @@ class Tiling:
             self._runs += 1
         self.key = f"{self._runs:064x}"
         self.opened = []
-        uri = str(self.slides)
+        uri = self.uri
         asked = {"uri": uri, **(BY_CASE if slides is None else slides)}
         snapshot = take_snapshot(uri)
         place = None if outlines is None else str(outlines)

@@ -83,6 +83,7 @@ def test_same_slides_give_the_same_bytes(tiling: Tiling, tmp_path: Path) -> None
     first = tiling.artifact.content_digest
     tiling.store = open_store((tmp_path / "other").as_uri())
     tiling.slides = tiling.slides.rename(tmp_path / "moved")
+    tiling.uri = str(tiling.slides)
     assert tiling.run() == 0
     assert len(tiling.opened) == 4
     assert tiling.artifact.content_digest == first

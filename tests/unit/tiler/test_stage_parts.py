@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hdgan.core.store import open_store
+from support.s3_server import new_bucket, point_aws_at, running_s3
 from support.tiling import Tiling
 
 NAMES = ["a_1.tif", "b_1.tif", "c_1.tif", "d_1.tif"]
@@ -70,3 +72,22 @@ def test_processes_give_the_same_artifact(tmp_path: Path, alone: str) -> None:
     assert tiling.run(slides=SLIDES, threads=3) == 0, tiling.events
     assert tiling.artifact.content_digest == alone
     assert not list((tmp_path / "t" / "scratch" / "tiler").iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_slides_in_a_bucket_are_fetched_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    tiling = make(tmp_path / "t")
+    with running_s3() as endpoint:
+        point_aws_at(endpoint, monkeypatch)
+        tiling.uri = f"s3://{new_bucket(endpoint)}/slides"
+        bucket = open_store(tiling.uri)
+        for path in tiling.slides.iterdir():
+            bucket.put_from(path.name, path)
+        assert tiling.run(slides=SLIDES, threads=threads) == 0, tiling.events
+    assert {row["slide"] for row in tiling.rows} == set(NAMES)
+    assert not list((tmp_path / "t" / "scratch" / "tiler").iterdir())
+    by_name = {slide["name"]: slide for slide in tiling.document["slides"]}
+    assert by_name["a_1.tif"]["uri"] == f"{tiling.uri}/a_1.tif"
+    assert "empty" in by_name["e_1.svs"]["reason"]
