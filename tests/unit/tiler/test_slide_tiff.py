@@ -421,6 +421,37 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path.read_bytes(), path
 
 
+def test_a_tag_larger_than_any_slide_needs_is_not_loaded(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.tif", noise(64, 64), tile=(64, 64), description="slide" * 9)
+    length = 1 << 30
+
+    def change(data: bytearray) -> None:
+        at = tag_at(bytes(data), 270)
+        data[at + 4 : at + 12] = length.to_bytes(4, "little") + len(data).to_bytes(4, "little")
+
+    damaged(path, change)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + length)  # a hole: takes no room on the disk
+    tracemalloc.start()
+    refused(path, r"tag \(270\) of 1073741824 bytes")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_pages_that_follow_each_other_in_circles_end(tmp_path: Path) -> None:
+    picture = noise(64, 64)
+    path = write(tmp_path / "s.tif", picture, tile=(64, 64))
+
+    def change(data: bytearray) -> None:
+        directory = int.from_bytes(data[4:8], "little")
+        end = directory + 2 + 12 * int.from_bytes(data[directory : directory + 2], "little")
+        data[end : end + 4] = data[4:8]
+
+    with pytest.raises(SlideError), open_slide(damaged(path, change)):
+        pass
+
+
 def test_a_tile_without_data_is_named_and_the_others_can_be_read(tmp_path: Path) -> None:
     path = write(tmp_path / "s.tif", noise(300, 300), tile=(64, 64), compression="zlib")
 

@@ -22,6 +22,7 @@ from hdgan.tiler.scale import UM_PER_CENTIMETRE, UM_PER_INCH, Mpp, factors, plau
 from hdgan.tiler.segment_cache import Pixels, SegmentCache
 from hdgan.tiler.slide import WHITE, SlideError
 from hdgan.tiler.tiff_level import TiffLevel, tiff_level
+from hdgan.tiler.tiff_tags import check_tags
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Plain and Big TIFF in both byte orders."""
@@ -115,6 +116,7 @@ class TiffSlide:
 def open_tiff(path: Path, *, cache_bytes: int = CACHE_BYTES) -> TiffSlide:
     """Open a TIFF file of no scanner. Raises SlideError with a reason a person can act on."""
     size = path.stat().st_size
+    check_tags(path)
     with _damage_explained():
         file = tifffile.TiffFile(path)
     with file:
