@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hdgan.core.slides import PICTURE_SUFFIXES, is_multi_file
 from hdgan.tiler.openslide_reader import open_with_openslide
 from hdgan.tiler.picture_reader import JPEG_MAGIC, PNG_MAGIC, open_picture
 from hdgan.tiler.slide import Slide, SlideError
 from hdgan.tiler.tiff_reader import MAGIC as TIFF_MAGIC
 from hdgan.tiler.tiff_reader import open_tiff
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 def open_slide(path: Path) -> Slide:
@@ -28,6 +27,12 @@ def open_slide(path: Path) -> Slide:
         scanned = open_with_openslide(path)
         if scanned is not None:
             return scanned
+        if is_multi_file(path.name):
+            # Not looked at any further: an MRXS's own file is a JPEG thumbnail.
+            raise SlideError(
+                f"is no {path.suffix} slide or lacks some of its other files, which have to lie "
+                "beside it under their own names; copy them all again"
+            )
         if beginning.startswith(TIFF_MAGIC):
             return open_tiff(path)
         if beginning.startswith((PNG_MAGIC, JPEG_MAGIC)):
@@ -35,7 +40,7 @@ def open_slide(path: Path) -> Slide:
             return open_picture(path, beginning)
     except OSError as error:
         raise SlideError(f"cannot be opened: {error.strerror or error}") from error
-    raise SlideError(_unknown(path, beginning))
+    raise SlideError(_unknown(beginning))
 
 
 def _check_name(path: Path, kind: str) -> None:
@@ -47,14 +52,9 @@ def _check_name(path: Path, kind: str) -> None:
         )
 
 
-def _unknown(path: Path, beginning: bytes) -> str:
+def _unknown(beginning: bytes) -> str:
     if not beginning.strip(b"\0"):
         return "begins with zeros: it was not copied completely; copy it again"
-    if path.suffix.lower() in (".mrxs", ".vms", ".vmu"):
-        return (
-            "cannot be recognised: it consists of several files, which have to lie beside it "
-            "under their own names"
-        )
     return (
         "is in no format OpenSlide reads (SVS, NDPI, MRXS, SCN, BIF, VMS, ...), no TIFF, OME-TIFF, "
         "PNG or JPEG, or its beginning is damaged"

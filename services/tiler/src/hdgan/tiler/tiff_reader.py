@@ -252,10 +252,8 @@ def _check_size(ome: OmeImage | None, level: TiffLevel) -> None:
 
 def resolution_mpp(page: tifffile.TiffPage) -> Mpp | None:
     """Micrometres per pixel by a page's resolution tags, or None where these are no scale."""
-    unit = {INCH: UM_PER_INCH, CENTIMETRE: UM_PER_CENTIMETRE}.get(
-        # Without the tag the unit is the inch: only the value can then tell, and it does.
-        int(page.tags.valueof(TAG_UNIT, INCH))
-    )
+    # Without the tag the standard takes the inch; whoever wrote no unit knew of no scale.
+    unit = {INCH: UM_PER_INCH, CENTIMETRE: UM_PER_CENTIMETRE}.get(page.tags.valueof(TAG_UNIT))
     x, y = (_per_unit(page.tags.valueof(code)) for code in (TAG_X, TAG_Y))
     if unit is None or x is None or y is None:
         return None
