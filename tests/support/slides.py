@@ -128,3 +128,28 @@ def write_ome_tiff(
         for level in levels[1:]:
             file.write(level, subfiletype=1, **options)
     return path
+
+
+def write_vms(folder: Path, picture: Bytes, mpp: float = 0.5) -> Path:
+    """A slide of four files as Hamamatsu's older scanners write it; OpenSlide reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = picture.shape[:2]
+    image = Image.fromarray(picture)
+    small = image.resize((width // 8, height // 8), Image.Resampling.BOX)
+    for name, one in (("h.jpg", image), ("h (map).jpg", small), ("h_macro.jpg", small)):
+        # The format finds its way through the JPEG stream by restart markers.
+        one.save(folder / name, quality=95, subsampling=0, restart_marker_blocks=8)
+    lines = [
+        "[Virtual Microscope Specimen]",
+        "NoLayers=1",
+        "NoJpegColumns=1",
+        "NoJpegRows=1",
+        "ImageFile=h.jpg",
+        "MapFile=h (map).jpg",
+        "MacroImage=h_macro.jpg",
+        f"PhysicalWidth={round(width * mpp * 1000)}",
+        f"PhysicalHeight={round(height * mpp * 1000)}",
+        "SourceLens=20",
+    ]
+    (folder / "h.vms").write_text("\r\n".join(lines))
+    return folder / "h.vms"

@@ -6,14 +6,18 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hdgan.core.errors import NoSpace
 from hdgan.core.slides import SlideFile, SlideSnapshot, take_snapshot
 from hdgan.core.store import open_store
+from hdgan.tiler.opening import open_slide
 from hdgan.tiler.slide import SlideError
 from hdgan.tiler.sources import described, identity, local_slide, name_clashes
+from hdgan.tiler.staging import staged
 from support.s3_server import new_bucket, point_aws_at, running_s3
+from support.slides import tissue_picture, write_vms
 
 
 def test_remote_slides_are_copied_hashed_and_removed(
@@ -60,6 +64,36 @@ def test_remote_slides_are_copied_hashed_and_removed(
         with pytest.raises(SlideError, match="no longer"), local_slide(slide, tmp_path / "s"):
             pass
         assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_real_slide_of_several_files_is_one_slide_and_can_be_read_from_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tissue_picture(1024, 512)
+    path = write_vms(tmp_path / "local", picture)
+    (found,) = take_snapshot(str(tmp_path / "local")).slides
+    assert found.name == "h.vms"
+    with running_s3() as endpoint:
+        point_aws_at(endpoint, monkeypatch)
+        uri = f"s3://{new_bucket(endpoint)}/slides"
+        store = open_store(uri)
+        for file in path.parent.iterdir():
+            store.put_from(f"deep/{file.name}", file)
+        (slide,) = take_snapshot(uri).slides
+        assert slide.total_size == found.total_size
+        assert take_snapshot(f"{uri}/deep/h.vms").slides[0].companions == slide.companions
+        with staged([slide], tmp_path / "s", 0) as coming:
+            for item in coming:
+                with item as local, open_slide(local.path) as opened:
+                    assert (opened.vendor, opened.mpp) == ("hamamatsu", (0.5, 0.5))
+                    region = np.asarray(opened.read(0, 500, 100, 300, 300))[..., :3].astype(int)
+                with local_slide(found, tmp_path / "s") as in_place:
+                    assert in_place.sha256 == local.sha256
+        assert np.abs(region - picture[100:400, 500:800]).mean() < 10
+        assert list(tmp_path.glob("s/**/*.jpg")) == []
+    (path.parent / "h.jpg").unlink()
+    with pytest.raises(SlideError, match=r"other files|damaged"), open_slide(path):
+        pass
 
 
 def test_local_slides_are_read_in_place_and_checked(tmp_path: Path) -> None:
