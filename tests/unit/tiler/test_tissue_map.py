@@ -110,12 +110,14 @@ def test_pieces_and_areas_are_counted() -> None:
     found = tissue_map(Image.fromarray(photograph(density, quality=None)), LAMP, (8.0, 10.0))
     assert len(found.areas) == 2
     assert found.areas[0] > found.areas[1]
-    # 100 x 40 and 20 x 30 pixels of 8 x 10 um, with a margin of up to 3 pixels on each side.
-    assert 320_000 <= found.areas[0] <= 106 * 46 * 80
-    assert 48_000 <= found.areas[1] <= 26 * 36 * 80
+    # 100 x 40 and 20 x 30 pixels of 8 x 10 um, and a pixel around them from the 3 x 3 mean.
+    assert 320_000 <= found.areas[0] <= 102 * 42 * 80
+    assert 48_000 <= found.areas[1] <= 22 * 32 * 80
+    assert not found.mask[:, :40].any()
+    assert not found.mask[:32].any()
     facts = found.to_json()
     assert facts["pieces"] == 2
-    assert facts["share"] == pytest.approx(sum(found.areas) / 80 / 120_000, rel=1e-3)
+    assert facts["areasMm2"] == [round(area / 1e6, 4) for area in found.areas]
 
 
 def test_bare_glass_has_no_tissue_and_tissue_alone_has_no_glass() -> None:

@@ -34,6 +34,8 @@ INK = 0.5
 RED_INK = 0.8
 """Least density of a colour in the channel it absorbs most. More of red, which pools of blood have
 with 0.4 to 0.7."""
+PALE_GREEN = 0.25
+"""The same of a clear green, which no stain has."""
 LONE_BLUE = 0.9
 """Least density of blue ink in red, on a tile: trichrome's collagen has 0.6, its own slide being
 unknown."""
@@ -44,13 +46,21 @@ NEAR = 8
 """How far around an even part, in times half of WIDE_UM, the same hue may be the same mark."""
 SAME_PEN = 0.75
 """Share of a mark's density, its median, from which on what is even is of the same pen."""
-COMMON = 0.05
-"""Share of the tissue from which on a hue is the slide's own."""
+COMMON = (0.05, 0.05, 0.15, 0.05)
+"""Share of the tissue from which on a hue is the slide's own, for black, blue, green and red. More
+of green, which is a stain's only in light green trichrome, and then much of the tissue's."""
+OVER_TISSUE = 0.7
+"""Share of a mark's density, its median, that it has to have where it is not even."""
+GREEN = 2
+"""Which of the inks no other stain resembles, so that it need not be even."""
+BORDER = 0.2
+"""Share of its density that ink has to have beside a mark."""
 
 
-def ink_masks(density_HWC: Floats) -> tuple[Bools, ...]:
+def ink_masks(density_HWC: Floats, strength: float = 1.0) -> tuple[Bools, Bools, Bools, Bools]:
     """Where the colour is that of black, blue, green and red ink, four masks [H, W].
 
+    strength: of the ink, as a share of what it has to have where nothing else speaks for it.
     Density ratios of red, green and blue. Haematoxylin has 0.65 : 0.70 : 0.29, eosin 0.07 : 0.99 :
     0.11, Schiff's magenta 0.18 : 0.97 : 0.16 (Ruifrok and Johnston 2001, ImageJ), which none of the
     rules lets in: blue and green ink absorb clearly less green than red, red ink nearly as much
@@ -60,10 +70,11 @@ def ink_masks(density_HWC: Floats) -> tuple[Bools, ...]:
     red, green, blue = (density_HWC[..., channel] for channel in range(3))
     least = np.minimum(np.minimum(red, green), blue)
     most = np.maximum(np.maximum(red, green), blue)
-    black = (least > BLACK) & (most - least < 0.35 * most)
-    blue_ink = (red > INK) & (green < 0.88 * red) & (blue < 0.85 * green)
-    green_ink = (red > INK) & (green < 0.7 * red) & (blue > green) & ~black
-    red_ink = (green > RED_INK) & (red < 0.35 * green) & (blue > 0.7 * green)
+    black = (least > strength * BLACK) & (most - least < 0.35 * most)
+    blue_ink = (red > strength * INK) & (green < 0.88 * red) & (blue < 0.85 * green)
+    green_ink = (red > strength * INK) & (green < 0.7 * red) & (blue > green) & ~black
+    green_ink |= (red > strength * PALE_GREEN) & (green < 0.45 * red) & (blue > 0.9 * green)
+    red_ink = (green > strength * RED_INK) & (red < 0.35 * green) & (blue > 0.7 * green)
     return black, blue_ink & ~black, green_ink, red_ink
 
 
@@ -79,11 +90,11 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
     tissue = np.count_nonzero((total > 0.15) & ~even)
     wide = max(1, round(WIDE_UM / um / 2))
     found = np.zeros(total.shape, np.bool_)
-    for coloured in ink_masks(density_HWC):
+    inks = zip(ink_masks(density_HWC), ink_masks(density_HWC, BORDER), COMMON, strict=True)
+    for number, (coloured, pale, common) in enumerate(inks):
         core = _wide(coloured & even, wide)
-        near = grown(core, (NEAR * wide, NEAR * wide))
-        stained = coloured & ~even & ~near
-        own = np.count_nonzero(stained) > COMMON * tissue
+        stained = coloured & ~even & ~grown(core, (NEAR * wide, NEAR * wide))
+        own = np.count_nonzero(stained) > common * tissue
         if own:
             beyond = total > BEYOND * np.median(total[stained])
             sure = _wide(core & beyond, wide)
@@ -93,14 +104,20 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
                 sure = _wide(core & beyond, wide)
             core = _touching(core, sure)
             coloured = coloured & beyond
+        elif number == GREEN and not core.any():
+            core = _wide(coloured, wide)
         if not core.any():
             continue
+        near = grown(core, (NEAR * wide, NEAR * wide))
         # The borders of a mark are neither even nor as dense, and its ends are round.
-        mark = grown(core, (wide, wide)) & (coloured | grown(core, (2, 2)))
-        # Over tissue it is not even, and where the tissue is dense not of its own colour.
-        mark |= opened(coloured & near, (1, 1))
+        mark = grown(core, (2, 2)) | (grown(core, (wide, wide)) & coloured)
+        # Over tissue it is as dense and not even; out of focus it fades over hundreds of
+        # micrometres.
+        dense = total > OVER_TISSUE * np.median(total[core])
+        mark |= opened(((coloured & dense) | (pale & even)) & near, (1, 1))
         if not own:
-            mark |= closed(mark, (wide, wide)) & (total > 0.8 * np.median(total[core]))
+            # Where the tissue is dense it is not of its own colour.
+            mark |= closed(mark, (wide, wide)) & dense
         found |= mark
     return found
 
@@ -139,9 +156,11 @@ def _wide(mask: Bools, wide: int) -> Bools:
 
 
 def _evenness(total_HW: Floats, um: float) -> Floats:
-    """Standard deviation of density over its mean, in windows of WINDOW_UM."""
+    """How much density scatters around its mean in windows of WINDOW_UM, as a share of that mean.
+
+    Against the mean around each pixel, so that a mark's soft border, a slope, counts as even.
+    """
     side = max(3, 2 * round(WINDOW_UM / um / 2) + 1)
     mean = ndimage.uniform_filter(total_HW, side, mode="nearest")
-    square = ndimage.uniform_filter(total_HW * total_HW, side, mode="nearest")
-    deviation = np.sqrt(np.maximum(square - mean * mean, 0))
-    return np.asarray(deviation / np.maximum(mean, 0.05), np.float32)
+    scatter = ndimage.uniform_filter(np.square(total_HW - mean), side, mode="nearest")
+    return np.asarray(np.sqrt(np.maximum(scatter, 0)) / np.maximum(mean, 0.05), np.float32)

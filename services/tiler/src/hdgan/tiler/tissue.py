@@ -87,13 +87,6 @@ def optical_density(pixels_HWC: Bytes, white: Colour) -> NDArray[np.float32]:
     return np.stack([table[pixels_HWC[..., c]] for c, table in enumerate(tables)], axis=-1)
 
 
-def luminance_steps(image: Image.Image, white: Colour) -> tuple[Image.Image, float]:
-    """Mean optical density of the channels as an 8-bit picture, and the density of one step."""
-    density = optical_density(np.asarray(image), white).mean(axis=-1)
-    unit = 1 / 150
-    return Image.fromarray((density / unit).clip(0, 255).astype(np.uint8)), unit
-
-
 @cache
 def _density_table(white: int) -> NDArray[np.float32]:
     values = np.maximum(np.arange(256), 1)

@@ -43,14 +43,21 @@ SINGLE = 1.6
 """Times as much for a single pixel; otherwise the mean of 3 x 3 is what counts. Septa of fat are
 thinner than a pixel."""
 
+FAINT_UM = 160.0
+FAINT_CAP = 0.04
+FAINT_DARK = 0.012
+FAINT_COLOURED = 0.008
+"""Density and difference that count in the mean over FAINT_UM, of pixels cut off at FAINT_CAP. The
+fit of the glass is off by up to 0.005."""
+
 TOGETHER_UM = 120.0
 """Gaps up to this belong to a piece: cells of fat are 50 to 100 um and empty."""
-HOLE_AREA = 1e5
+HOLE_AREA = 1e6
 """Square micrometres: larger holes are glass."""
 MARGIN_UM = 16.0
 """Added around every piece, and around pen, whose border is soft."""
-PEN_BORDER_UM = 48.0
-"""So near to pen, bits that belong to no piece are taken for its border."""
+BORDER_UM = 48.0
+"""So near to pen and edges, bits that belong to no piece are taken for their soft border."""
 
 MOST_DARK = 0.5
 """Share of a slide that may be darker than a tenth of the light; above it the picture is something
@@ -69,8 +76,9 @@ class TissueMap:
     """What a small picture of a slide shows where.
 
     mask: tissue; pen: ink, over glass or tissue; rubbish: edges of glass, printed black; all bool
-    [h, w] of the picture, no two at once. areas: of the connected pieces of tissue in square
-    micrometres, the largest first. glass: its colour from place to place.
+    [h, w] of the picture, no two at once. mask goes some 50 um beyond what is stained. areas: of
+    its connected pieces in square micrometres, without that margin, the largest first. glass: its
+    colour from place to place.
     """
 
     mask: Bools
@@ -111,16 +119,15 @@ def tissue_map(
     scanned = np.ones((small.height, small.width), np.bool_)
     if covered is not None:
         scanned = np.asarray(Image.fromarray(covered.astype(np.uint8) * 255).reduce(factor)) >= 128
-    mask, pen, rubbish, glass = _found(np.asarray(small), white, um, scanned)
-    _, sizes = parts(mask)
-    areas = sorted((float(size * um[0] * um[1]) for size in sizes[1:]), reverse=True)
+    mask, core, pen, rubbish, glass = _found(np.asarray(small), white, um, scanned)
+    areas = _areas(mask, core, um[0] * um[1])
 
     def whole(field: Bools) -> Bools:
         large = field.repeat(factor[1], axis=0).repeat(factor[0], axis=1)
         large = large[: image.height, : image.width]
         return large if covered is None else large & covered
 
-    return TissueMap(whole(mask), whole(pen), whole(rubbish), tuple(areas), glass)
+    return TissueMap(whole(mask), whole(pen), whole(rubbish), areas, glass)
 
 
 def _factor(um: float, side: int) -> int:
@@ -130,14 +137,14 @@ def _factor(um: float, side: int) -> int:
 
 def _found(
     pixels_HWC: NDArray[np.uint8], white: Colour, um: tuple[float, float], scanned: Bools
-) -> tuple[Bools, Bools, Bools, Glass]:
-    """Tissue, pen, rubbish; and the glass."""
+) -> tuple[Bools, Bools, Bools, Bools, Glass]:
+    """Tissue, what of it is no margin, pen, rubbish; and the glass."""
     pixel_area = um[0] * um[1]
     density = -np.log10(np.maximum(pixels_HWC, 1) / np.array(white, np.float32))
     glass = fit_glass(density, white, scanned)
     density = density - glass.density(*scanned.shape)
     mean = density.mean(axis=-1)
-    spread = density.max(axis=-1) - density.min(axis=-1)
+    spread = _difference(density)
     bright = np.count_nonzero(scanned & (mean < 1)) >= (1 - MOST_DARK) * np.count_nonzero(scanned)
     pen = np.zeros_like(scanned)
     if bright:
@@ -148,9 +155,7 @@ def _found(
     smooth = np.stack(
         [ndimage.uniform_filter(density[..., c], 3, mode="nearest") for c in range(3)], axis=-1
     )
-    even_spread = smooth.max(axis=-1) - smooth.min(axis=-1)
-    bare = ((mean > dark) | (spread > coloured)) & scanned
-    seeds = (smooth.mean(axis=-1) > dark) | (even_spread > coloured)
+    seeds = (smooth.mean(axis=-1) > dark) | (_difference(smooth) > coloured)
     seeds |= (mean > SINGLE * dark) | (spread > SINGLE * coloured)
     seeds &= scanned
 
@@ -159,15 +164,50 @@ def _found(
         rubbish = rims((mean > dark) & (spread < NEUTRAL + 0.1 * mean), um, scanned)
         rubbish |= _printed(density, seeds)
         rubbish &= scanned & ~pen
-    seeds &= ~pen & ~rubbish
-
     # What is left along a mark is its soft border; a piece shows more than that.
-    bare &= seeds & ~_grown_um(pen, PEN_BORDER_UM, um)
+    border = _grown_um(pen | rubbish | ~scanned, BORDER_UM, um)
+    density[border] = 0
+    faint = _faint(density, um)
+    core = closed(seeds, _reach(TOGETHER_UM / 2, um))
+    seeds = (seeds | faint) & scanned & ~pen & ~rubbish
+    bare = ((mean > dark) | (spread > coloured) | faint) & seeds & ~border
     pieces = closed(seeds, _reach(TOGETHER_UM / 2, um)) & scanned & ~pen & ~rubbish
     pieces = without_small(pieces, LEAST_AREA / pixel_area, counted=bare)
     pieces = without_holes(pieces, HOLE_AREA / pixel_area)
     mask = _grown_um(pieces, MARGIN_UM, um) & scanned & ~pen & ~rubbish
-    return mask, pen & scanned, rubbish, glass
+    return mask, core & mask, pen & scanned, rubbish, glass
+
+
+def _areas(mask: Bools, core: Bools, pixel_area: float) -> tuple[float, ...]:
+    """Of the connected pieces in square micrometres, without their margins, the largest first."""
+    labels, sizes = parts(mask)
+    solid = np.bincount(labels[core].reshape(-1), minlength=len(sizes))
+    sizes = np.where(solid > 0, solid, sizes)[1:]
+    return tuple(sorted((float(size * pixel_area) for size in sizes), reverse=True))
+
+
+def _difference(density_HWC: Floats) -> Floats:
+    """Between the most and the least dense channel."""
+    red, green, blue = density_HWC[..., 0], density_HWC[..., 1], density_HWC[..., 2]
+    most = np.maximum(np.maximum(red, green), blue)
+    return np.asarray(most - np.minimum(np.minimum(red, green), blue), np.float32)
+
+
+def _faint(density_HWC: Floats, um: tuple[float, float]) -> Bools:
+    """What is too pale to be seen pixel by pixel and is seen over FAINT_UM: fat, mucus.
+
+    Densities are cut off first, so that a speck does not count, and dark tissue not far beyond its
+    border.
+    """
+    size = tuple(2 * reach + 1 for reach in _reach(FAINT_UM / 2, um))
+    capped = density_HWC.clip(-FAINT_CAP, FAINT_CAP)
+    red, green, blue = (
+        ndimage.uniform_filter(capped[..., c], size, mode="nearest") for c in range(3)
+    )
+    mean = (red + green + blue) / 3
+    spread = _difference(np.stack([red, green, blue], axis=-1))
+    found: Bools = (mean > FAINT_DARK) | (spread > FAINT_COLOURED)
+    return found
 
 
 def _limits(mean: Floats, scanned: Bools) -> tuple[float, float]:
@@ -184,9 +224,9 @@ def _limits(mean: Floats, scanned: Bools) -> tuple[float, float]:
 
 def _printed(density_HWC: Floats, seeds: Bools) -> Bools:
     """Black blocks and bars that stand on glass. Black within tissue is pigment, silver, a fold."""
-    most = density_HWC.max(axis=-1)
-    least = density_HWC.min(axis=-1)
-    black = (least > OPAQUE) & (most - least < GREYNESS * most)
+    least = np.minimum(np.minimum(density_HWC[..., 0], density_HWC[..., 1]), density_HWC[..., 2])
+    difference = _difference(density_HWC)
+    black = (least > OPAQUE) & (difference < GREYNESS * (least + difference))
     result = np.zeros_like(seeds)
     if not black.any():
         return result
