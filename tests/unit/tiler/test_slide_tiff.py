@@ -124,6 +124,7 @@ def test_levels_in_pages_are_found_and_labels_are_not(tmp_path: Path) -> None:
     levels = pyramid(noise(600, 800), 3)
     options: dict[str, Any] = {"photometric": "rgb", "metadata": None}
     with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        file.write(noise(90, 40), **options)  # an overview before all others
         file.write(levels[0], tile=(128, 128), **options)
         file.write(noise(75, 100), **options)  # a thumbnail: in strips and not marked as reduced
         file.write(levels[2], tile=(128, 128), **options)

@@ -132,12 +132,12 @@ def open_tiff(path: Path, *, cache_bytes: int = CACHE_BYTES) -> TiffSlide:
                     "has an OME description of pages that are missing; export it again"
                 )
         with _damage_explained():
-            first = pages[0 if ome is None else ome.ifd]
+            first = max(pages, key=_area) if ome is None else pages[ome.ifd]
             levels = [tiff_level(first, size)]
             _check_size(ome, levels[0])
             if ome is None:
-                _check_stack(pages)
-            reduced = [*_below(first), *([] if ome else _reduced(pages[1:]))]
+                _check_stack(pages, first)
+            reduced = [*_below(first), *([] if ome else _reduced(pages))]
             for page in reduced:
                 if _belongs(levels[0], page):
                     levels.append(tiff_level(page, size))
@@ -211,9 +211,13 @@ def _belongs(full: TiffLevel, page: tifffile.TiffPage) -> bool:
     return abs(across - down) <= slack
 
 
-def _check_stack(pages: Sequence[tifffile.TiffPage]) -> None:
-    first = (pages[0].imagewidth, pages[0].imagelength)
-    same = sum((page.imagewidth, page.imagelength) == first for page in pages)
+def _area(page: tifffile.TiffPage) -> int:
+    return int(page.imagewidth) * int(page.imagelength)
+
+
+def _check_stack(pages: Sequence[tifffile.TiffPage], first: tifffile.TiffPage) -> None:
+    size = (first.imagewidth, first.imagelength)
+    same = sum((page.imagewidth, page.imagelength) == size for page in pages)
     if same > 1:
         raise SlideError(
             f"has {same} pages of the same size (focal planes, channels or several slides?); "
