@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,16 @@ def test_slides_in_a_bucket_are_fetched_and_removed(
     by_name = {slide["name"]: slide for slide in tiling.document["slides"]}
     assert by_name["a_1.tif"]["uri"] == f"{tiling.uri}/a_1.tif"
     assert "empty" in by_name["e_1.svs"]["reason"]
+
+
+def test_processes_stop_when_asked_to_and_leave_nothing(tmp_path: Path) -> None:
+    tiling = make(tmp_path / "t")
+    for number in range(6):
+        tiling.add(f"x{number}_1.tif", seed=number)
+    timer = threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    code = tiling.run({"stride": 1}, slides=SLIDES, threads=2)
+    timer.cancel()
+    assert code == 75, tiling.events
+    assert not list((tmp_path / "t" / "scratch" / "tiler").iterdir())
+    assert multiprocessing.active_children() == []

@@ -13,14 +13,12 @@ EIGHT = np.ones((3, 3), np.bool_)
 
 def grown(mask: Bools, reach: tuple[int, int]) -> Bools:
     """Every pixel within `reach` pixels, (y, x), of the mask; a box, not a disc."""
-    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
-    return _filtered(mask, size, ndimage.maximum_filter)
+    return _windowed(_windowed(mask, reach[0], np.logical_or).T, reach[1], np.logical_or).T
 
 
 def shrunken(mask: Bools, reach: tuple[int, int]) -> Bools:
     """Every pixel that has nothing but the mask within `reach` pixels, (y, x)."""
-    size = (2 * reach[0] + 1, 2 * reach[1] + 1)
-    return _filtered(mask, size, ndimage.minimum_filter)
+    return _windowed(_windowed(mask, reach[0], np.logical_and).T, reach[1], np.logical_and).T
 
 
 def closed(mask: Bools, reach: tuple[int, int]) -> Bools:
@@ -62,6 +60,13 @@ def without_holes(mask: Bools, pixels: float) -> Bools:
     return filled
 
 
-def _filtered(mask: Bools, size: tuple[int, int], what: object) -> Bools:
-    assert callable(what)
-    return np.asarray(what(mask.view(np.uint8), size, mode="nearest")).view(np.bool_)
+def _windowed(mask: Bools, reach: int, together: np.ufunc) -> Bools:
+    """All 2 `reach` + 1 rows around each row, together; windows are doubled until they are long
+    enough."""
+    window = np.pad(mask, ((reach, reach), (0, 0)), mode="edge")
+    length = 1
+    while length < 2 * reach + 1:
+        step = min(length, 2 * reach + 1 - length)
+        window = together(window[:-step], window[step:])
+        length += step
+    return window

@@ -85,7 +85,7 @@ def pen_mask(density_HWC: Floats, um: float) -> Bools:
     per pixel. A hue that much of the tissue has, unevenly, is the slide's stain, and ink has to be
     denser than that.
     """
-    total = density_HWC.sum(axis=-1)
+    total = density_HWC @ np.ones(3, np.float32)
     even = _evenness(total, um) < EVEN
     tissue = np.count_nonzero((total > 0.15) & ~even)
     wide = max(1, round(WIDE_UM / um / 2))

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -137,19 +138,22 @@ def cut_slides(
         check_stop=context.check_stop,
         opener=opener,
     )
-    for outcome in outcomes:
-        task, total = outcome.task, 0
-        if outcome.reason is not None:
-            _set_aside(context, pieces, task, outcome.reason)
-        else:
-            unit = find_unit(context.store, task)
-            if unit is None:
-                raise InternalError(f"tiles of {task.ref.name} were cut but are not in the store")
-            total = unit.facts()["tiles"]["examined"]
-            _say_cut(context, unit, outcome.seconds)
-        progress.finish(task.ref.name, total)
-        context.progress(*progress.now(), "tiles")
-        context.check_stop()
+    with closing(outcomes):  # ends processes and removes copies also when this loop is left early
+        for outcome in outcomes:
+            task, total = outcome.task, 0
+            if outcome.reason is not None:
+                _set_aside(context, pieces, task, outcome.reason)
+            else:
+                unit = find_unit(context.store, task)
+                if unit is None:
+                    raise InternalError(
+                        f"tiles of {task.ref.name} were cut but are not in the store"
+                    )
+                total = unit.facts()["tiles"]["examined"]
+                _say_cut(context, unit, outcome.seconds)
+            progress.finish(task.ref.name, total)
+            context.progress(*progress.now(), "tiles")
+            context.check_stop()
 
 
 def _cache_bytes(context: StageContext) -> int:

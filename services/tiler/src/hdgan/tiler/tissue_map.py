@@ -26,6 +26,8 @@ from hdgan.tiler.tissue import Colour
 
 Floats = NDArray[np.float32]
 
+THIRDS = np.full(3, 1 / 3, np.float32)
+
 LEAST_UM = 50.0
 """Diameter of the smallest piece that is certainly kept: a few cells."""
 LEAST_AREA = 0.6 * np.pi / 4 * LEAST_UM**2
@@ -143,7 +145,7 @@ def _found(
     density = -np.log10(np.maximum(pixels_HWC, 1) / np.array(white, np.float32))
     glass = fit_glass(density, white, scanned)
     density = density - glass.density(*scanned.shape)
-    mean = density.mean(axis=-1)
+    mean = density @ THIRDS
     spread = _difference(density)
     bright = np.count_nonzero(scanned & (mean < 1)) >= (1 - MOST_DARK) * np.count_nonzero(scanned)
     pen = np.zeros_like(scanned)
@@ -155,7 +157,7 @@ def _found(
     smooth = np.stack(
         [ndimage.uniform_filter(density[..., c], 3, mode="nearest") for c in range(3)], axis=-1
     )
-    seeds = (smooth.mean(axis=-1) > dark) | (_difference(smooth) > coloured)
+    seeds = (smooth @ THIRDS > dark) | (_difference(smooth) > coloured)
     seeds |= (mean > SINGLE * dark) | (spread > SINGLE * coloured)
     seeds &= scanned
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ def cut_all(
     progress: Progress,
     check_stop: Callable[[], None],
     opener: SlideOpener = open_slide,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Cut slides in `workers` processes (1: in this one), and say of each what became of it.
 
     check_stop: called while nothing else happens; may raise.
