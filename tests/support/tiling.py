@@ -16,7 +16,8 @@ from hdgan.core.slide_facts import find_facts, save_facts
 from hdgan.core.slides import save_snapshot, take_snapshot
 from hdgan.core.stage import run_stage
 from hdgan.core.store import Store, open_store
-from hdgan.tiler.slide import Slide, SlideOpener, open_slide
+from hdgan.tiler.opening import open_slide
+from hdgan.tiler.slide import Slide, SlideOpener
 from hdgan.tiler.stage import TILER, TILER_INDEX_SCHEMA, run
 from support.slides import tissue_picture, write_tiff
 

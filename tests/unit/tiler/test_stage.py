@@ -16,7 +16,8 @@ from PIL import Image
 from hdgan.core.artifact import open_artifact
 from hdgan.core.store import open_store
 from hdgan.core.tar_shards import read_shard
-from hdgan.tiler.slide import Slide, open_slide
+from hdgan.tiler.opening import open_slide
+from hdgan.tiler.slide import Slide
 from hdgan.tiler.unit import STAGE
 from support.slides import tissue_picture, write_tiff
 from support.tiling import BY_CASE, Tiling

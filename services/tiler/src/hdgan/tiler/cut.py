@@ -26,10 +26,11 @@ from hdgan.tiler.compartments import Compartments
 from hdgan.tiler.encoding import Encoding
 from hdgan.tiler.focus import focus
 from hdgan.tiler.grid import Block, Grid, Rect, best_level, blocks, on_level, plan_grid
+from hdgan.tiler.opening import open_slide
 from hdgan.tiler.overview import Overview, flatten, overview
 from hdgan.tiler.pen import pen_fraction
 from hdgan.tiler.places import TouchMap, narrowed
-from hdgan.tiler.slide import Slide, SlideError, open_slide
+from hdgan.tiler.slide import Slide, SlideError
 from hdgan.tiler.tissue import tissue_mask, whitespace_of
 from hdgan.tiler.tissue_map import TissueMap, tissue_map
 from hdgan.tiler.verdict import Limits, Measures, Reason, judge

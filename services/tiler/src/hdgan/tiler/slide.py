@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from PIL import Image
-
-if TYPE_CHECKING:
-    from hdgan.tiler.opening import open_slide as open_slide
 
 WHITE = (255, 255, 255)
 
@@ -66,12 +63,3 @@ class Slide(AbstractContextManager["Slide"], Protocol):
 
 
 SlideOpener = Callable[[Path], Slide]
-
-
-def __getattr__(name: str) -> Any:
-    # `open_slide` moved to opening.py, which needs this module first: found when asked for.
-    if name == "open_slide":
-        from hdgan.tiler.opening import open_slide
-
-        return open_slide
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,9 +33,10 @@ from hdgan.tiler.folds import (
     tile_folds,
     write_folds,
 )
+from hdgan.tiler.opening import open_slide
 from hdgan.tiler.pictures import contact_sheet, png_bytes
 from hdgan.tiler.progress import Progress
-from hdgan.tiler.slide import SlideOpener, open_slide
+from hdgan.tiler.slide import SlideOpener
 from hdgan.tiler.sources import described, name_clashes
 from hdgan.tiler.unit import Task, Unit, find_unit, parquet_bytes
 from hdgan.tiler.workers import Bench, cut_all
