@@ -29,9 +29,9 @@ from hdgan.tiler.grid import Block, Grid, Rect, best_level, blocks, on_level, pl
 from hdgan.tiler.opening import open_slide
 from hdgan.tiler.overview import Overview, flatten, overview
 from hdgan.tiler.pen import pen_fraction
-from hdgan.tiler.places import TouchMap, narrowed
+from hdgan.tiler.places import MaskSums, narrowed
 from hdgan.tiler.slide import Slide, SlideError
-from hdgan.tiler.tissue import tissue_mask, whitespace_of
+from hdgan.tiler.tissue import Colour, tissue_mask, whitespace_of
 from hdgan.tiler.tissue_map import TissueMap, tissue_map
 from hdgan.tiler.verdict import Limits, Measures, Reason, judge
 
@@ -81,7 +81,9 @@ class Cutting:
     level: int
     view: Overview
     tissue: TissueMap | None
-    touch: TouchMap | None
+    worth: MaskSums | None
+    """Where to look: tissue, and ink, which may hide some. None: everywhere."""
+    ink: MaskSums | None
     compartments: Compartments | None
     limits: Limits
     encoding: Encoding
@@ -92,6 +94,14 @@ class Cutting:
     def downsample(self) -> tuple[float, float]:
         """Level-0 pixels per pixel of the level that is read, (x, y)."""
         return self.slide.downsamples[self.level]
+
+    def white_at(self, rect: Rect) -> Colour:
+        """The colour of bare glass at a place."""
+        if self.tissue is None:
+            return self.view.white
+        width, height = self.slide.dimensions
+        x, y = rect.x + rect.width / 2, rect.y + rect.height / 2
+        return self.tissue.glass.colour(x / width, y / height)
 
     @property
     def mpp(self) -> float:
@@ -150,7 +160,8 @@ def plan_cutting(
         level=best_level(slide.downsamples, grid.scale),
         view=view,
         tissue=tissue,
-        touch=None if tissue is None else TouchMap(tissue.mask, view.scale),
+        worth=None if tissue is None else MaskSums(tissue.mask | tissue.pen, view.scale),
+        ink=None if tissue is None else MaskSums(tissue.pen, view.scale),
         compartments=compartments,
         limits=Limits(
             max_whitespace=config.max_whitespace,
@@ -240,7 +251,7 @@ def cut_block(cutting: Cutting, block: Block) -> list[Tile]:
 
 
 def _before_reading(cutting: Cutting, rect: Rect) -> Measures:
-    touches = cutting.touch is None or cutting.touch.touches(rect)
+    touches = cutting.worth is None or cutting.worth.touches(rect)
     share = None
     if touches and cutting.compartments is not None:
         share = cutting.compartments.share(rect)
@@ -269,14 +280,18 @@ def _cut(
     size, down = cutting.grid.tile_size, cutting.downsample
     image = resample(window, corner, tile.rect, down, size)
     coverage = None if covered is None else resample(covered, corner, tile.rect, down, size)
-    white = cutting.view.white
+    white = cutting.white_at(tile.rect)
     mask = tissue_mask(image, white)
     if coverage is not None:
         mask &= np.asarray(coverage) >= 128
     measures = replace(tile.measures, whitespace=whitespace_of(mask))
     reason = judge(measures, cutting.limits)
     if reason is None:
-        pen = None if cutting.limits.max_pen is None else pen_fraction(image, white, cutting.mpp)
+        pen = None
+        if cutting.limits.max_pen is not None:
+            pen = pen_fraction(image, white, cutting.mpp)
+            if cutting.ink is not None:  # only the map knows the slide's own stain
+                pen = max(pen, cutting.ink.share(tile.rect))
         measures = replace(measures, pen=pen, focus=focus(image, mask, white, cutting.mpp))
         reason = judge(measures, cutting.limits)
     data = b"" if reason is not None else cutting.encoding.encode(image)

@@ -1,4 +1,4 @@
-"""Which places of a slide's grid are worth a look: those that touch tissue in a small picture."""
+"""What a small picture of the whole slide says about places of its grid."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hdgan.tiler.grid import Block, Rect
 
 
-class TouchMap:
-    """Answers whether a rectangle of level-0 pixels touches a mask of the whole slide."""
+class MaskSums:
+    """Answers how much of a mask of the whole slide lies in a rectangle of level-0 pixels."""
 
     def __init__(self, mask: NDArray[np.bool_], scale: tuple[float, float]) -> None:
         """mask: [h, w]; scale: level-0 pixels per pixel of it, (x, y)."""
@@ -25,6 +25,15 @@ class TouchMap:
 
     def touches(self, rect: Rect) -> bool:
         """Whether any pixel of the mask that the rectangle covers, even in part, is set."""
+        return self._counts(rect)[0] > 0
+
+    def share(self, rect: Rect) -> float:
+        """The part of these pixels that is set, 0..1."""
+        inside, pixels = self._counts(rect)
+        return inside / pixels
+
+    def _counts(self, rect: Rect) -> tuple[int, int]:
+        """Set pixels and all pixels that the rectangle covers, even in part."""
         left = min(max(math.floor(rect.x / self._scale[0]), 0), self._width - 1)
         top = min(max(math.floor(rect.y / self._scale[1]), 0), self._height - 1)
         right = math.ceil((rect.x + rect.width) / self._scale[0])
@@ -33,7 +42,7 @@ class TouchMap:
         bottom = min(max(bottom, top + 1), self._height)
         sums = self._sums
         inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-        return bool(inside > 0)
+        return int(inside), (bottom - top) * (right - left)
 
 
 def narrowed(block: Block, wanted: list[bool]) -> Iterator[Block]:
