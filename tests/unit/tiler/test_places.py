@@ -9,6 +9,7 @@ from hdgan.core.run import TilerConfig
 from hdgan.tiler.cut import examine, plan_cutting
 from hdgan.tiler.grid import Block, Rect
 from hdgan.tiler.places import MaskSums, narrowed
+from hdgan.tiler.verdict import Reason
 from support.slides import ArraySlide
 from support.stained import paint_slide
 
@@ -38,7 +39,7 @@ def test_pen_over_tissue_is_rejected_as_pen_and_glass_in_a_dim_corner_as_nothing
     slide = paint_slide("h&e", pens=("blue",), pen_on_tissue="black", unevenness=0.12)
     config = TilerConfig(tile_size=32, mpp=slide.um, max_whitespace=0.9)
     cutting = plan_cutting(ArraySlide(slide.picture, mpp=(slide.um, slide.um)), config, "t")
-    reasons = {}
+    reasons: dict[str, list[Reason | None]] = {}
     for tile in examine(cutting):
         rect = tile.rect
         place = np.s_[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width]
