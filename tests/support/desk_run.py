@@ -116,7 +116,23 @@ class TinyRun:
             },
             {"name": "broken.svs", "status": "setAside", "reason": "is truncated"},
         ]
-        document = {"holdout": "spatial", "folds": 2, "tilesPerFold": [4, 3], "slides": slides}
+        balance = [
+            {
+                "fold": fold,
+                "tiles": tiles,
+                "cases": 1,
+                "tilesByStain": {"<PAS>": tiles},
+                "tilesByCentre": {"unknown": tiles},
+            }
+            for fold, tiles in enumerate([4, 3])
+        ]
+        document = {
+            "holdout": "spatial",
+            "folds": 2,
+            "tilesPerFold": [4, 3],
+            "balance": balance,
+            "slides": slides,
+        }
         return self.add(
             "tiler",
             {"slides.json": json.dumps(document).encode(), "contact.png": png(noise_rgb(1))},

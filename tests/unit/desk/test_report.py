@@ -67,6 +67,7 @@ def test_a_run_that_waits_for_annotations_says_so(run: TinyRun) -> None:
     assert "Waiting for annotations" in html
     assert "7 tiles accepted; places of the grid that gave none: 5 whitespace" in html
     assert "is truncated" in html
+    assert "<td>&lt;PAS&gt; 4</td><td>unknown</td>" in html
     assert "case-&lt;1&gt;" in html
     assert "case-<1>" not in html
 

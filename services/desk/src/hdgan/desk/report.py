@@ -126,6 +126,7 @@ def _tiles(artifact: Artifact | None) -> dict[str, Any] | None:
         "set_aside": sum(1 for slide in slides if not slide.accepted),
         "holdout": str(document.get("holdout", "")),
         "per_fold": list(document.get("tilesPerFold", [])),
+        "folds": report_facts.folds(document),
         "contact": report_figures.file_picture(
             artifact, "contact.png", "accepted tiles", "Accepted tiles."
         ),

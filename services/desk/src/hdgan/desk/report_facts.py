@@ -95,6 +95,37 @@ def slides(document: Mapping[str, Any]) -> list[Slide]:
     return found
 
 
+@dataclass(frozen=True)
+class Fold:
+    """What one fold has; stains and centres in words, empty where none is known."""
+
+    number: int
+    tiles: int
+    cases: int
+    stains: str
+    centres: str
+
+
+def folds(document: Mapping[str, Any]) -> list[Fold]:
+    """The folds of slides.json; none where it does not say how they are made up."""
+    return [
+        Fold(
+            number=int(one["fold"]),
+            tiles=int(one["tiles"]),
+            cases=int(one["cases"]),
+            stains=_known(one["tilesByStain"]),
+            centres=_known(one["tilesByCentre"]),
+        )
+        for one in document.get("balance", [])
+    ]
+
+
+def _known(tiles: Mapping[str, int]) -> str:
+    if set(tiles) <= {"unknown"}:
+        return ""
+    return ", ".join(f"{name} {count}" for name, count in tiles.items())
+
+
 REJECTED = {
     "noTissue": "no tissue",
     "compartment": "too little of the compartments",
