@@ -103,3 +103,17 @@ def test_best_level_is_the_coarsest_with_enough_detail() -> None:
     assert best_level(levels, (15.0, 40.0)) == 1
     assert best_level(levels, (100.0, 100.0)) == 2
     assert best_level(levels, (0.5, 0.5)) == 0
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 64, 1000])
+def test_overlapping_tiles_do_not_fill_a_block_without_end(most: int) -> None:
+    grid = plan_grid((900, 700), (0.5, 0.5), tile_size=64, mpp=0.5, stride=4)
+    found = list(blocks(grid, 1e9, most))
+    assert all(1 <= len(block.tiles) <= most for block in found)
+    tiles = [rect for block in found for rect in block.tiles]
+    assert len(tiles) == len(set(tiles)) == len(grid)
+    for block in found:
+        window = block.window
+        for rect in block.tiles:
+            assert window.x <= rect.x <= rect.x + rect.width <= window.x + window.width
+            assert window.y <= rect.y <= rect.y + rect.height <= window.y + window.height

@@ -38,6 +38,11 @@ from hdgan.tiler.verdict import Limits, Measures, Reason, judge
 # Pixels of a level that are read at once; one tile always is. Tiles come in block order, so this
 # number is part of the output's meaning: change it together with the stage's version.
 WINDOW_PIXELS = 4 * 2**20
+# Bytes of the tiles of a block, before they are encoded; overlapping tiles are many. As above.
+BLOCK_BYTES = 64 * 2**20
+
+Check = Callable[[], None]
+"""Called before each tile is read; may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -206,23 +211,28 @@ def slide_grid(
 
 
 def examine(
-    cutting: Cutting, *, threads: int = 1, window_pixels: int = WINDOW_PIXELS
+    cutting: Cutting,
+    *,
+    threads: int = 1,
+    window_pixels: int = WINDOW_PIXELS,
+    check: Check = lambda: None,
 ) -> Iterator[Tile]:
     """Every place of the grid, accepted or not, block by block.
 
     window_pixels: the most pixels that are read at once (one tile is always allowed).
     """
     area = cutting.downsample[0] * cutting.downsample[1]
-    work = blocks(cutting.grid, window_pixels * area)
+    tiles = max(1, BLOCK_BYTES // (3 * cutting.grid.tile_size**2))
+    work = blocks(cutting.grid, window_pixels * area, tiles)
     if threads <= 1:
         for block in work:
-            yield from cut_block(cutting, block)
+            yield from cut_block(cutting, block, check)
         return
     coming: deque[Future[list[Tile]]] = deque()
     with ThreadPoolExecutor(threads, "tiles") as pool:
         try:
             for block in work:
-                coming.append(pool.submit(cut_block, cutting, block))
+                coming.append(pool.submit(cut_block, cutting, block, check))
                 if len(coming) > threads:
                     yield from coming.popleft().result()
             while coming:
@@ -232,7 +242,7 @@ def examine(
                 one.cancel()
 
 
-def cut_block(cutting: Cutting, block: Block) -> list[Tile]:
+def cut_block(cutting: Cutting, block: Block, check: Check = lambda: None) -> list[Tile]:
     """The tiles of a block in their order; only what has to be looked at is read."""
     found = {rect: _judged(cutting, rect, _before_reading(cutting, rect)) for rect in block.tiles}
     wanted = [found[rect].reason is None for rect in block.tiles]
@@ -245,6 +255,7 @@ def cut_block(cutting: Cutting, block: Block) -> list[Tile]:
         )
         window = convert(window)
         for rect in part.tiles:
+            check()
             tile = _cut(cutting, found[rect], window, covered, (hull.x, hull.y))
             found[rect] = tile
     return [found[rect] for rect in block.tiles]

@@ -145,13 +145,15 @@ def on_level(rect: Rect, downsample: tuple[float, float]) -> Box:
     )
 
 
-def blocks(grid: Grid, max_area: float) -> Iterator[Block]:
+def blocks(grid: Grid, max_area: float, max_tiles: int = 2**31) -> Iterator[Block]:
     """Group the grid into neighbouring tiles whose common window covers at most `max_area`.
 
-    max_area: level-0 pixels; one tile is always allowed. Blocks go row by row, tiles within a
-    block too, and every tile comes exactly once.
+    max_area: level-0 pixels; max_tiles: in a block; one tile is always allowed. Blocks go row by
+    row, tiles within a block too, and every tile comes exactly once.
     """
     across, down = _block_shape(grid, max_area)
+    down = min(down, max(1, math.isqrt(max_tiles)))
+    across = min(across, max(1, max_tiles // down))
     width, height = grid.source
     for top in range(0, len(grid.rows), down):
         rows = grid.rows[top : top + down]

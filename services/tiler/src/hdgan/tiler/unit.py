@@ -146,9 +146,12 @@ def make_unit(
     attempt: str,
     opener: SlideOpener,
     report: Report,
+    check_stop: Callable[[], None] = lambda: None,
     threads: int = 1,
 ) -> Unit:
     """Cut a slide and commit its tiles. `scratch`: an empty folder for shards while they grow.
+
+    check_stop: called often, from any thread; may raise.
 
     Raises SlideError where the slide is unusable; nothing is committed then.
     """
@@ -174,7 +177,8 @@ def make_unit(
             assume_mpp=task.assume_mpp,
             compartments=compartments,
         )
-        _fill(output, cutting, task, local, scratch, report, threads)
+        tiles = examine(cutting, threads=threads, check=check_stop)
+        _fill(output, cutting, tiles, task, local, scratch, report)
     return Unit(task.ref, output.commit({"slide": task.ref.name}))
 
 
@@ -191,22 +195,22 @@ class _Kept:
 def _fill(
     output: Attempt,
     cutting: Cutting,
+    tiles: Iterator[Tile],
     task: Task,
     local: LocalSlide,
     folder: Path,
     report: Report,
-    threads: int,
 ) -> None:
     report(0, len(cutting.grid))
     kept = _Kept()
-    accepted = _accepted(cutting, kept, report, threads)
+    accepted = _accepted(tiles, len(cutting.grid), kept, report)
     for number in count():
         first = next(accepted, None)
         if first is None:
             break
         name = f"tiles-{number:05d}.tar"
-        tiles = chain([first], islice(accepted, task.config.shard_tiles - 1))
-        write_shard(folder / name, _members(tiles, name, cutting, kept))
+        of_shard = chain([first], islice(accepted, task.config.shard_tiles - 1))
+        write_shard(folder / name, _members(of_shard, name, cutting, kept))
         output.add_file(name, folder / name)
         (folder / name).unlink()
     output.add_bytes("index.parquet", parquet_bytes(kept.rows, UNIT_INDEX_SCHEMA))
@@ -219,9 +223,9 @@ def _fill(
     output.add_bytes("slide.json", json.dumps(facts, indent=1, sort_keys=True).encode())
 
 
-def _accepted(cutting: Cutting, kept: _Kept, report: Report, threads: int) -> Iterator[Tile]:
-    for done, tile in enumerate(examine(cutting, threads=threads), start=1):
-        report(done, len(cutting.grid))
+def _accepted(tiles: Iterator[Tile], places: int, kept: _Kept, report: Report) -> Iterator[Tile]:
+    for done, tile in enumerate(tiles, start=1):
+        report(done, places)
         if tile.reason is None:
             yield tile
             continue

@@ -83,14 +83,19 @@ def cut_all(
 
             try:
                 with item as local:
-                    outcome = cut_one(task, local, bench, report, opener)
+                    outcome = cut_one(task, local, bench, report, check_stop, opener)
             except SlideError as error:
                 outcome = Outcome(task, str(error))
             yield outcome
 
 
 def cut_one(
-    task: Task, local: LocalSlide, bench: Bench, report: Report, opener: SlideOpener
+    task: Task,
+    local: LocalSlide,
+    bench: Bench,
+    report: Report,
+    check_stop: Callable[[], None],
+    opener: SlideOpener,
 ) -> Outcome:
     """Cut a slide that is on this machine."""
     started = time.monotonic()
@@ -105,6 +110,7 @@ def cut_one(
                 attempt=bench.attempt,
                 opener=opener,
                 report=report,
+                check_stop=check_stop,
                 threads=bench.threads,
             )
         except SlideError as error:
@@ -205,13 +211,16 @@ def _start(told: Any, stop: Any, parent: int) -> None:
 def _work(number: int, task: Task, local: LocalSlide, bench: Bench) -> Outcome:
     last = 0.0
 
-    def report(done: int, total: int) -> None:
-        nonlocal last
+    def check_stop() -> None:
         if _stop.is_set() or os.getppid() != _parent:
             raise Stopped("stopped when asked to")
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        check_stop()
         now = time.monotonic()
         if now - last > POLL_SECONDS or done == total:
             last = now
             _told.put((number, done, total))
 
-    return cut_one(task, local, bench, report, open_slide)
+    return cut_one(task, local, bench, report, check_stop, open_slide)
