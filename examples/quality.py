@@ -87,7 +87,7 @@ STUDIES: Mapping[str, Study] = {
     "skin-256": Study(
         blocks=(3, 5, 7),
         epochs=2,
-        remark="This generator is far from trained: stripes stand for collagen, dots for nuclei.",
+        remark="This generator is far from trained: collagen and nuclei are only hinted at.",
     ),
 }
 
