@@ -233,7 +233,7 @@ def examine(
         try:
             for block in work:
                 coming.append(pool.submit(cut_block, cutting, block, check))
-                if len(coming) > threads:
+                if len(coming) >= threads:
                     yield from coming.popleft().result()
             while coming:
                 yield from coming.popleft().result()
@@ -332,7 +332,8 @@ def resample(
     box = on_level(rect, downsample)
     hull = box.hull()
     left, top = hull.x - corner[0], hull.y - corner[1]
-    own = window.crop((left, top, left + hull.width, top + hull.height))
+    part = (left, top, left + hull.width, top + hull.height)
+    own = window if part == (0, 0, *window.size) else window.crop(part)  # large tiles: no copy
     size = (tile_size, tile_size)
     inner = box.shifted(hull.x, hull.y)
     whole = (0.0, 0.0, float(tile_size), float(tile_size))
