@@ -27,6 +27,8 @@ COLOURED = 0.02
 # whole steps. A grey level of bright glass is 0.0018, twice a step.
 STEP = 1 / 1200
 
+BAND_ROWS = 1024
+
 
 def estimate_white(thumbnail_HWC: Bytes, covered_HW: NDArray[np.bool_] | None = None) -> Colour:
     """The colour of bare glass on a slide, from a small picture of all of it.
@@ -51,6 +53,17 @@ def tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
 
     A 3 x 3 mean first removes sensor and JPEG noise, which on glass would look like colour.
     """
+    width, height = image.size
+    mask = np.empty((height, width), dtype=np.bool_)
+    for top in range(0, height, BAND_ROWS):  # so that a large tile needs little more than itself
+        bottom = min(top + BAND_ROWS, height)
+        first, last = max(top - 1, 0), min(bottom + 1, height)
+        band = image if (first, last) == (0, height) else image.crop((0, first, width, last))
+        mask[top:bottom] = _tissue_mask(band, white)[top - first : bottom - first]
+    return mask
+
+
+def _tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
     red, green, blue = (
         _density_steps(channel).take(_sum_of_nine(np.asarray(band)))
         for band, channel in zip(image.split(), white, strict=True)
