@@ -118,3 +118,13 @@ def test_places_that_do_not_exist_are_named(tmp_path: Path) -> None:
         find_facts(snapshot(*NAMES), str(tmp_path / "none.csv"), None)
     with pytest.raises(RequestError, match=r"slides\.outlines: .*none is no folder"):
         find_facts(snapshot(*NAMES), None, str(tmp_path / "none"))
+
+
+def test_a_file_address_is_read_as_that_of_the_slides_is(tmp_path: Path) -> None:
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "t.csv").write_text("slide,case\nthree,P\n")
+    (folder / "three.geojson").write_text("[]")
+    assert "%20" in folder.as_uri()
+    found = find_facts(snapshot(*NAMES), (folder / "t.csv").as_uri(), folder.as_uri())
+    assert list(found.facts) == list(found.outlines) == ["three.ndpi"]

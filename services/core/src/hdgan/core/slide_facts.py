@@ -11,13 +11,13 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
-from hdgan.core.slides import SlideSnapshot
+from hdgan.core.slides import SlideSnapshot, local_path
 from hdgan.core.store import Store, open_store
 
 MAX_TABLE_BYTES = 64 << 20
@@ -225,7 +225,8 @@ def _read_table(uri: str) -> bytes:
     too_large = RequestError(
         f"slides.metadata: {uri} has more than {MAX_TABLE_BYTES >> 20} MiB: name a CSV table"
     )
-    if "://" in uri and not uri.startswith("file://"):
+    path = local_path(uri)
+    if path is None:
         parent, _, name = uri.rpartition("/")
         store = open_store(parent)
         info = store.head(name)
@@ -234,7 +235,6 @@ def _read_table(uri: str) -> bytes:
         if info.size > MAX_TABLE_BYTES:
             raise too_large
         return store.get(name)
-    path = Path(uri.removeprefix("file://"))
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise too_large
@@ -246,14 +246,14 @@ def _read_table(uri: str) -> bytes:
 def _find_outlines(uri: str, names: Iterable[str]) -> dict[str, OutlinesFile]:
     wanted = {name: str(PurePosixPath(name).with_suffix(OUTLINES_SUFFIX)) for name in names}
     found: dict[str, OutlinesFile] = {}
-    if "://" in uri and not uri.startswith("file://"):
+    root = local_path(uri)
+    if root is None:
         store = open_store(uri.rstrip("/"))
         for name, place in wanted.items():
             info = store.head(place)
             if info is not None:
                 found[name] = OutlinesFile(uri=store.url(place), size=info.size, version=info.etag)
         return found
-    root = Path(uri.removeprefix("file://"))
     if not root.is_dir():
         raise RequestError(f"slides.outlines: {root} is no folder")
     for name, place in wanted.items():

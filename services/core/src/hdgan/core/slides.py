@@ -108,7 +108,9 @@ def take_snapshot(uri: str) -> SlideSnapshot:
 
     RequestError where there is nothing that looks like a slide.
     """
-    slides = sorted(_local(uri) if _is_local(uri) else _stored(uri), key=lambda item: item.name)
+    root = local_path(uri)
+    found = _stored(uri) if root is None else _local(root.absolute())
+    slides = sorted(found, key=lambda item: item.name)
     if not slides:
         raise RequestError(
             f"slides.uri: no slide in {uri}. Looked for files that end in "
@@ -142,12 +144,14 @@ def load_snapshot(store: Store, key: str) -> SlideSnapshot:
         ) from error
 
 
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
+def local_path(uri: str) -> Path | None:
+    """The path that a path or file:// address names; None for an address in an object store."""
+    if uri.startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    return None if "://" in uri else Path(uri)
 
 
-def _local(uri: str) -> Iterator[SlideFile]:
-    root = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri).absolute()
+def _local(root: Path) -> Iterator[SlideFile]:
     try:
         if root.is_dir():
             paths = {path.relative_to(root).as_posix(): path for path in _walk(root)}

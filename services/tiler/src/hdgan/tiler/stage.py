@@ -150,8 +150,9 @@ def cut_slides(
                     raise InternalError(
                         f"tiles of {task.ref.name} were cut but are not in the store"
                     )
-                total = unit.facts()["tiles"]["examined"]
-                _say_cut(context, unit, outcome.seconds)
+                about = unit.facts()
+                total = about["tiles"]["examined"]
+                _say_cut(context, unit, about, outcome.seconds)
             progress.finish(task.ref.name, total)
             context.progress(*progress.now(), "tiles")
             context.check_stop()
@@ -383,8 +384,7 @@ def _contact(shown: Sequence[_Cut], config: TilerConfig, sheet: str) -> Image.Im
     return contact_sheet(title, sheets)
 
 
-def _say_cut(context: StageContext, unit: Unit, seconds: float) -> None:
-    about = unit.facts()
+def _say_cut(context: StageContext, unit: Unit, about: dict[str, Any], seconds: float) -> None:
     tiles = about["tiles"]
     context.log(
         f"slide {unit.ref.name}: {tiles['accepted']} tiles of {tiles['examined']} places in "

@@ -277,7 +277,7 @@ def _measures(tile: Tile) -> dict[str, Any]:
 def _thumbnail(cutting: Cutting, kept: _Kept) -> Any:
     rects = [Rect(row["x"], row["y"], row["width"], row["height"]) for row in kept.rows]
     view, tissue = cutting.view, cutting.tissue
-    marked = marked_thumbnail(view.image, view.scale, rects, None if tissue is None else tissue)
+    marked = marked_thumbnail(view.image, view.scale, rects, tissue)
     return shrunk(marked, THUMBNAIL_SIDE)
 
 
