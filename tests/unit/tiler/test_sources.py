@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,18 @@ from hdgan.core.slides import SlideFile, SlideSnapshot, take_snapshot
 from hdgan.core.store import open_store
 from hdgan.tiler.opening import open_slide
 from hdgan.tiler.slide import SlideError
-from hdgan.tiler.sources import described, identity, local_slide, name_clashes
+from hdgan.tiler.sources import LocalSlide, described, identity, name_clashes
 from hdgan.tiler.staging import staged
 from support.s3_server import new_bucket, point_aws_at, running_s3
 from support.slides import tissue_picture, write_vms
+
+
+@contextmanager
+def local_slide(slide: SlideFile, folder: Path) -> Iterator[LocalSlide]:
+    with staged([slide], folder, 1 << 30) as coming:
+        for item in coming:
+            with item as local:
+                yield local
 
 
 def test_remote_slides_are_copied_hashed_and_removed(
@@ -145,7 +155,7 @@ def test_a_disk_too_small_is_said_before_anything_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = SlideFile(name="b.svs", uri="s3://k/a/b.svs", size=7, version="e")
-    monkeypatch.setattr("hdgan.tiler.sources.free_bytes", lambda folder: 6)
+    monkeypatch.setattr("hdgan.tiler.staging.free_bytes", lambda folder: 6)
     with (
         pytest.raises(NoSpace, match=r"7 bytes, .* has 6 free"),
         local_slide(slide, tmp_path / "s"),

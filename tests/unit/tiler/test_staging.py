@@ -15,7 +15,7 @@ from hdgan.core.slides import Companion, SlideFile, SlideSnapshot, take_snapshot
 from hdgan.core.store import open_store
 from hdgan.tiler import sources, staging
 from hdgan.tiler.slide import SlideError
-from hdgan.tiler.staging import staged
+from hdgan.tiler.staging import Staging, staged
 
 SIZE = 1000
 
@@ -190,6 +190,13 @@ def test_stopping_ends_a_digest_that_is_being_computed(
 ) -> None:
     slides, scratch = remote(tmp_path / "store", 1, size=3_000_000), tmp_path / "scratch"
     monkeypatch.setattr(sources, "CHUNK", 1)
+    watch = Staging._watch
+
+    def slowly(self: Staging, count: int) -> None:
+        time.sleep(1e-4)
+        watch(self, count)
+
+    monkeypatch.setattr(Staging, "_watch", slowly)
     with staged(slides, scratch, 10 * SIZE) as coming:
         assert eventually(lambda: coming.bytes_read > 0)
     assert coming.bytes_read < 3_000_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hdgan.tiler.tissue import BAND_ROWS, estimate_white, tissue_mask, whitespace, whitespace_of
+from hdgan.tiler.tissue import BAND_PIXELS, estimate_white, tissue_mask, whitespace, whitespace_of
 from support.slides import DERMIS, GLASS, NUCLEI, PALE_COLLAGEN
 from support.stained import LAMP, STAINS, StainName, photograph, tile
 
@@ -88,9 +88,10 @@ def test_the_mask_is_the_rule_in_optical_density() -> None:
 
 def test_a_tall_picture_is_looked_at_in_bands_and_none_shows() -> None:
     random = np.random.default_rng(0)
-    pixels = random.integers(190, 256, (2 * BAND_ROWS + 70, 40, 3), dtype=np.uint8)
+    rows = BAND_PIXELS // 40
+    pixels = random.integers(190, 256, (2 * rows + 70, 40, 3), dtype=np.uint8)
     found = tissue_mask(Image.fromarray(pixels), GLASS)
-    middle = slice(BAND_ROWS - 50, BAND_ROWS + 50)
+    middle = slice(rows - 50, rows + 50)
     alone = tissue_mask(Image.fromarray(pixels[middle.start - 1 : middle.stop + 1]), GLASS)
     assert np.array_equal(found[middle], alone[1:-1])
     assert 0.05 < found.mean() < 0.95

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
-from hdgan.core.slides import SlideSnapshot, local_path
+from hdgan.core.slides import SlideSnapshot, local_path, local_version
 from hdgan.core.store import Store, open_store
 
 MAX_TABLE_BYTES = 64 << 20
@@ -259,8 +259,6 @@ def _find_outlines(uri: str, names: Iterable[str]) -> dict[str, OutlinesFile]:
     for name, place in wanted.items():
         path = root / place
         if path.is_file():
-            status = path.stat()
-            found[name] = OutlinesFile(
-                uri=str(path), size=status.st_size, version=str(status.st_mtime_ns)
-            )
+            size, version = local_version(path)
+            found[name] = OutlinesFile(uri=str(path), size=size, version=version)
     return found

@@ -151,6 +151,12 @@ def local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri)
 
 
+def local_version(path: Path) -> tuple[int, str]:
+    """Size in bytes and version of a local file: another file, or a changed one, differs in one."""
+    status = path.stat()
+    return status.st_size, str(status.st_mtime_ns)
+
+
 def _local(root: Path) -> Iterator[SlideFile]:
     try:
         if root.is_dir():
@@ -207,15 +213,14 @@ class _LocalFiles:
 
     def describe(self, name: str) -> SlideFile:
         path = self._paths[name]
-        status = path.stat()
+        size, version = local_version(path)
         try:
             name.encode()
         except UnicodeEncodeError:
             raise RequestError(
                 f"slides.uri: the name {str(path)!a} is not UTF-8: rename the file"
             ) from None
-        version = str(status.st_mtime_ns)
-        return SlideFile(name=name, uri=str(path), size=status.st_size, version=version)
+        return SlideFile(name=name, uri=str(path), size=size, version=version)
 
     def read(self, name: str) -> bytes:
         return self._paths[name].read_bytes()

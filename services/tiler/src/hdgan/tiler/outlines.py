@@ -7,6 +7,7 @@ from pathlib import Path
 from hdgan.core.errors import KeyMissing
 from hdgan.core.geojson import MAX_BYTES
 from hdgan.core.slide_facts import OutlinesFile
+from hdgan.core.slides import local_version
 from hdgan.core.store import open_store
 from hdgan.tiler.slide import SlideError
 
@@ -39,8 +40,7 @@ def read_outlines(file: OutlinesFile | None) -> bytes:
             raise changed from error
     path = Path(file.uri)
     try:
-        status = path.stat()
-        if (status.st_size, str(status.st_mtime_ns)) != (file.size, file.version):
+        if local_version(path) != (file.size, file.version):
             raise changed
         return path.read_bytes()
     except OSError as error:

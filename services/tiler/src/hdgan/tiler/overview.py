@@ -71,12 +71,14 @@ def _shrunk(slide: Slide, level: int, size: tuple[int, int]) -> Image.Image:
         band = slide.read(level, 0, first, width, last - first)
         box = (0, top * height / size[1] - first, width, bottom * height / size[1] - first)
         part = band.resize((size[0], bottom - top), Image.Resampling.BOX, box=box)
-        result.paste(part, (0, top))
+        result.paste(part.convert("RGBA"), (0, top))
     return result
 
 
 def flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image.Image | None]:
     """RGB over the background colour, and how much of each pixel was scanned (None: all of it)."""
+    if image.mode == "RGB":
+        return image, None
     alpha = image.getchannel("A")
     if int(np.asarray(alpha).min()) == 255:
         return image.convert("RGB"), None

@@ -132,10 +132,11 @@ def pen_fraction(image: Image.Image, white: Colour, mpp: float) -> float:
     small = image.reduce(factor) if factor > 1 else image
     density = optical_density(np.asarray(small), white)
     um = mpp * factor
-    total = density.sum(axis=-1)
-    even = _evenness(total, um) < EVEN
     black, blue_ink, green_ink, red_ink = ink_masks(density)
-    core = even & (black | green_ink | red_ink | (blue_ink & (density[..., 0] > LONE_BLUE)))
+    core = black | green_ink | red_ink | (blue_ink & (density[..., 0] > LONE_BLUE))
+    if not core.any():  # the steps that follow only take away from it or fill its gaps
+        return 0.0
+    core &= _evenness(density.sum(axis=-1), um) < EVEN
     core = opened(closed(core, (1, 1)), (2, 2))
     if not core.any():
         return 0.0

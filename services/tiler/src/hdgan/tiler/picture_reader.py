@@ -11,8 +11,8 @@ from types import TracebackType
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
+from hdgan.tiler.pixels import Pixels, paste
 from hdgan.tiler.scale import UM_PER_INCH, Mpp, plausible
-from hdgan.tiler.segment_cache import Pixels
 from hdgan.tiler.slide import WHITE, SlideError
 from hdgan.tiler.tiff_level import MAX_PIECE_PIXELS
 
@@ -66,17 +66,17 @@ class PictureSlide:
         if level != 0:
             raise IndexError(f"a picture has one level, not level {level}")
         pixels = self._decoded()
-        picture = np.zeros((height, width, 4), np.uint8)
         left, top = max(0, x), max(0, y)
         right, bottom = (
             min(self.dimensions[0], x + width),
             min(self.dimensions[1], y + height),
         )
-        if left < right and top < bottom:
-            target = picture[top - y : bottom - y, left - x : right - x]
-            part = pixels[top:bottom, left:right]
-            target[..., 3] = 255
-            target[..., : part.shape[2]] = part
+        part = pixels[top : max(top, bottom), left : max(left, right)]
+        if part.shape[:2] == (height, width):
+            return Image.fromarray(np.ascontiguousarray(part))
+        picture = np.zeros((height, width, 4), np.uint8)
+        if part.size:
+            paste(picture[top - y : bottom - y, left - x : right - x], part)
         return Image.fromarray(picture)
 
     def _decoded(self) -> Pixels:

@@ -17,7 +17,7 @@ class SlideError(Exception):
 
 
 class Slide(AbstractContextManager["Slide"], Protocol):
-    """A pyramid of RGBA levels over one scanned area.
+    """A pyramid of levels over one scanned area.
 
     Level 0 is the scan itself; level k is level 0 seen `downsamples[k]` times smaller in x and y.
     Several threads may read at once; closing waits for nobody, so close after the last read.
@@ -56,7 +56,8 @@ class Slide(AbstractContextManager["Slide"], Protocol):
         """The embedded colour profile, or None."""
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        """RGBA of a rectangle given in pixels of `level`; outside the slide is transparent.
+        """A rectangle given in pixels of `level`: RGBA, outside the slide transparent, or RGB where
+        all of it was scanned.
 
         Raises SlideError where the file cannot be decoded.
         """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hdgan.core.canonical import canonical_digest
 from hdgan.core.errors import KeyMissing, NoSpace
-from hdgan.core.slides import SlideFile, is_multi_file
+from hdgan.core.slides import SlideFile, is_multi_file, local_version
 from hdgan.core.store import Store, open_store
 from hdgan.tiler.slide import SlideError
 
@@ -68,22 +67,6 @@ def name_clashes(slides: Iterable[SlideFile], prefix_of: dict[str, str]) -> dict
     return clashes
 
 
-@contextmanager
-def local_slide(slide: SlideFile, folder: Path) -> Iterator[LocalSlide]:
-    """The slide as a file on this machine: read in place, or copied to `folder` and removed after.
-
-    Raises SlideError where the slide is gone, changed since the run started or not copyable,
-    NoSpace where the disk cannot hold it.
-    """
-    place = folder / "slide"
-    try:
-        if is_remote(slide):
-            _check_room(slide, folder)
-        yield fetch(slide, place)
-    finally:
-        remove(place)
-
-
 def fetch(slide: SlideFile, folder: Path, watch: Watch = unwatched) -> LocalSlide:
     """Get the slide's files, below `folder` where they have to be copied, and their digest.
 
@@ -130,12 +113,6 @@ def no_space(slide: SlideFile, folder: Path, free: int) -> NoSpace:
     )
 
 
-def _check_room(slide: SlideFile, folder: Path) -> None:
-    free = free_bytes(folder)
-    if free < slide.total_size:
-        raise no_space(slide, folder, free)
-
-
 def _check_complete(slide: SlideFile) -> None:
     suffix = PurePosixPath(slide.name).suffix.lower()
     if is_multi_file(slide.name) and not slide.companions:
@@ -169,8 +146,7 @@ def _digest_in_place(slide: SlideFile, path: Path, watch: Watch) -> str:
     digests = []
     for name, file, size, version in files:
         try:
-            status = file.stat()
-            if (status.st_size, str(status.st_mtime_ns)) != (size, version):
+            if local_version(file) != (size, version):
                 raise SlideError("changed since the run started; start the run again")
             digests.append([name, _sha256(file, watch)])
         except OSError as error:

@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from hdgan.tiler.segment_cache import Pixels
+from hdgan.tiler.pixels import Pixels
 from hdgan.tiler.slide import SlideError
 
 MAX_PIECE_PIXELS = 1 << 27
@@ -80,6 +80,11 @@ class TiffLevel:
             planes.append(samples[:height, :width])
         joined = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
         return _coloured(joined, int(self.page.photometric), self.extra)
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether `decode` gives a fourth sample."""
+        return int(self.page.samplesperpixel) == 4 and self.extra in (ASSOCIATED, UNASSOCIATED)
 
     @property
     def _name(self) -> str:

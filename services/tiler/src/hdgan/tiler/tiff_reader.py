@@ -18,8 +18,9 @@ import tifffile
 from PIL import Image
 
 from hdgan.tiler.ome_xml import OmeImage, is_ome, parse_ome
+from hdgan.tiler.pixels import Pixels, paste
 from hdgan.tiler.scale import UM_PER_CENTIMETRE, UM_PER_INCH, Mpp, factors, plausible
-from hdgan.tiler.segment_cache import Pixels, SegmentCache
+from hdgan.tiler.segment_cache import SegmentCache
 from hdgan.tiler.slide import WHITE, SlideError
 from hdgan.tiler.tiff_level import TiffLevel, tiff_level
 from hdgan.tiler.tiff_tags import check_tags
@@ -89,10 +90,14 @@ class TiffSlide:
         return tuple(factors(self.dimensions, level.size) for level in self._levels)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        picture = np.zeros((height, width, 4), np.uint8)
         source = self._levels[level]
         left, top = max(0, x), max(0, y)
         right, bottom = min(source.width, x + width), min(source.height, y + height)
+        whole = (right - left, bottom - top) == (width, height)
+        if whole and not source.has_alpha:
+            picture = np.empty((height, width, 3), np.uint8)
+        else:
+            picture = np.zeros((height, width, 4), np.uint8)
         if left < right and top < bottom:
             wide, tall = source.piece
             for row in range(top // tall, (bottom - 1) // tall + 1):
@@ -102,9 +107,7 @@ class TiffSlide:
                     piece = self._piece(level, column, row)
                     part = piece[max(top, y0) - y0 : y1 - y0, max(left, x0) - x0 : x1 - x0]
                     target = picture[max(top, y0) - y : y1 - y, max(left, x0) - x : x1 - x]
-                    target[..., : part.shape[2]] = part
-                    if part.shape[2] == 3:
-                        target[..., 3] = 255
+                    paste(target, part)
         return Image.fromarray(picture)
 
     def _piece(self, level: int, column: int, row: int) -> Pixels:

@@ -27,7 +27,8 @@ COLOURED = 0.02
 # whole steps. A grey level of bright glass is 0.0018, twice a step.
 STEP = 1 / 1200
 
-BAND_ROWS = 1024
+BAND_PIXELS = 2**16
+"""Looked at together: all that is computed of them stays in a core's cache."""
 
 
 def estimate_white(thumbnail_HWC: Bytes, covered_HW: NDArray[np.bool_] | None = None) -> Colour:
@@ -39,13 +40,15 @@ def estimate_white(thumbnail_HWC: Bytes, covered_HW: NDArray[np.bool_] | None = 
     pixels = thumbnail_HWC.reshape(-1, 3) if covered_HW is None else thumbnail_HWC[covered_HW]
     if not len(pixels):
         return 255, 255, 255
-    low, high = pixels.min(axis=1).astype(np.int16), pixels.max(axis=1).astype(np.int16)
+    red, green, blue = (pixels[:, channel] for channel in range(3))
+    low = np.minimum(np.minimum(red, green), blue)
+    high = np.maximum(np.maximum(red, green), blue)
     glass = pixels[(low >= 200) & (high - low <= 16)]
     if len(glass) < max(16, len(pixels) // 500):
         return 255, 255, 255
     brightness = glass.sum(axis=1, dtype=np.int32)
-    red, green, blue = np.median(glass[brightness >= np.median(brightness)], axis=0)
-    return int(red), int(green), int(blue)
+    white = np.median(glass[brightness >= np.median(brightness)], axis=0)
+    return int(white[0]), int(white[1]), int(white[2])
 
 
 def tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
@@ -55,8 +58,9 @@ def tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
     """
     width, height = image.size
     mask = np.empty((height, width), dtype=np.bool_)
-    for top in range(0, height, BAND_ROWS):  # so that a large tile needs little more than itself
-        bottom = min(top + BAND_ROWS, height)
+    rows = max(16, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
         first, last = max(top - 1, 0), min(bottom + 1, height)
         band = image if (first, last) == (0, height) else image.crop((0, first, width, last))
         mask[top:bottom] = _tissue_mask(band, white)[top - first : bottom - first]
@@ -64,9 +68,10 @@ def tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
 
 
 def _tissue_mask(image: Image.Image, white: Colour) -> NDArray[np.bool_]:
+    pixels = np.asarray(image)
     red, green, blue = (
-        _density_steps(channel).take(_sum_of_nine(np.asarray(band)))
-        for band, channel in zip(image.split(), white, strict=True)
+        _density_steps(colour).take(_sum_of_nine(pixels[..., channel]))
+        for channel, colour in enumerate(white)
     )
     low = np.minimum(np.minimum(red, green), blue)
     high = np.maximum(np.maximum(red, green), blue)
@@ -119,8 +124,12 @@ def _density_steps(white: int) -> Bytes:
 
 def _sum_of_nine(band_HW: Bytes) -> NDArray[np.uint16]:
     """The sum of each pixel and its eight neighbours; the border pixels go on outside."""
-    wide = np.pad(band_HW, 1, mode="edge")
-    rows = np.add(wide[:-2], wide[1:-1], dtype=np.uint16)
+    height, width = band_HW.shape
+    wide = np.empty((height + 2, width + 2), np.uint16)  # np.pad takes as long as all the rest
+    wide[1:-1, 1:-1] = band_HW
+    wide[0, 1:-1], wide[-1, 1:-1] = band_HW[0], band_HW[-1]
+    wide[:, 0], wide[:, -1] = wide[:, 1], wide[:, -2]
+    rows = wide[:-2] + wide[1:-1]
     rows += wide[2:]
     total: NDArray[np.uint16] = rows[:, :-2] + rows[:, 1:-1]
     total += rows[:, 2:]
