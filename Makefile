@@ -12,7 +12,7 @@ GENERATOR ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
-ROOMS := $(patsubst %/,%,$(sort $(dir $(wildcard services/*/pyproject.toml))))
+ROOMS := $(patsubst %/,%,$(sort $(dir $(wildcard services/*/pyproject.toml k8s/*/pyproject.toml))))
 INSTALLED := $(VENV)/.installed
 PIP := TMPDIR="$(CURDIR)/$(VENV)/tmp" $(PY) -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -qq --no-compile -c constraints.txt
@@ -35,7 +35,7 @@ help: ## this list
 
 install: $(INSTALLED) ## .venv with all rooms in it (the other targets call this)
 
-$(INSTALLED): constraints.txt $(wildcard requirements/*.txt) $(wildcard services/*/pyproject.toml)
+$(INSTALLED): constraints.txt $(wildcard requirements/*.txt) $(wildcard services/*/pyproject.toml k8s/*/pyproject.toml)
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo 'make: there is no "$(PYTHON)" here. Install Python >= 3.11, or name one: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -76,8 +76,8 @@ quality: $(INSTALLED) ## segmentation quality of the shipped generators: writes 
 
 clean: ## remove demo/ (its store and dataset too) and the caches of the tools; .venv stays
 	@echo 'Removing demo/, dist/ folders and the caches of pytest, mypy, ruff, import-linter, hypothesis and coverage'
-	@rm -rf demo services/*/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
-	@find services tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf demo services/*/dist k8s/*/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@find services k8s tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv
 	@echo 'Removing $(VENV)'

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from hdgan.core.errors import RequestError
+from hdgan.core.resources import ResourcesConfig
 from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
 from hdgan.core.sections import (
@@ -22,7 +23,6 @@ from hdgan.core.sections import (
     ExtractorConfig,
     GanTrainerConfig,
     GatesConfig,
-    ResourcesConfig,
     Section,
     SlidesConfig,
     SynthesizerConfig,
@@ -69,7 +69,7 @@ class Metadata(Section):
 class RunSpec(Section):
     """Everything a run is told, one section per stage."""
 
-    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset({"resources", "gates"})
+    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset({"resources", "gates", "suspend", "retry"})
 
     slides: SlidesConfig
     """The slides. Required."""
@@ -104,6 +104,13 @@ class RunSpec(Section):
     rerun: dict[RerunStage, str] = Field({}, max_length=8)
     """Computes a stage again although its artifact exists: stage name to a token of your choice,
     such as a date. The token enters the key; the same token is reused like anything else."""
+
+    suspend: bool = False
+    """On a cluster: true ends what is running, its state saved, until it is false again."""
+
+    retry: str | None = Field(None, min_length=1, max_length=64)
+    """On a cluster: a new value, such as a date, makes a run that failed go on, with new attempts.
+    """
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

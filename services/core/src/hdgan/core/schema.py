@@ -10,13 +10,13 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from hdgan.core.run import API_VERSION, DatasetRun, RunSpec
+from hdgan.core.run import API_VERSION, DatasetRun, RunSpec, Section
 
 _HEAD = f"""# The run file
 
@@ -59,11 +59,7 @@ def markdown() -> str:
         if model is None:
             plain.append(_row(alias, field))
         else:
-            lines += _table(alias, model)
-            for inner in model.model_fields.values():
-                nested = _model_of(inner.annotation)
-                if nested is not None:
-                    lines += _table(f"{alias}.{inner.alias}[]", nested)
+            lines += _tables(alias, model)
     lines += ["## Directly under spec", "", *_HEADER, *plain, ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -71,14 +67,37 @@ def markdown() -> str:
 _HEADER = ["| Field | Type | Default | Meaning |", "|---|---|---|---|"]
 
 
-def _table(title: str, model: type[BaseModel]) -> Iterator[str]:
+def _tables(title: str, model: type[BaseModel]) -> Iterator[str]:
+    """The table of a section and, after it, those of the sections in it."""
+    yield from _table(title, model)
+    inner = [
+        (f"{title}.{field.alias}{'[]' if 'list' in str(field.annotation) else ''}", nested)
+        for field in model.model_fields.values()
+        if (nested := _model_of(field.annotation)) is not None
+    ]
+    # What several sections have in common is shown once.
+    bases = [nested if nested.__base__ is Section else nested.__base__ for _, nested in inner]
+    common = {base for base in bases if base is not None and bases.count(base) > 1}
+    for base in sorted(common, key=bases.index):
+        yield from _tables(f"{title}.*", base)
+    for (place, nested), base in zip(inner, bases, strict=True):
+        if base not in common:
+            yield from _tables(place, nested)
+        elif base is not None and nested is not base:
+            yield from _table(place, nested, without=frozenset(base.model_fields))
+
+
+def _table(
+    title: str, model: type[BaseModel], without: frozenset[str] = frozenset()
+) -> Iterator[str]:
     yield f"## {title}"
     yield ""
     yield " ".join((model.__doc__ or "").split())
     yield ""
     yield from _HEADER
     for name, field in model.model_fields.items():
-        yield _row(field.alias or name, field)
+        if name not in without:
+            yield _row(field.alias or name, field)
     yield ""
 
 
@@ -92,6 +111,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "required"
+    if isinstance(value, BaseModel):
+        return "its defaults"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return f"`{json.dumps(value)}`"
@@ -110,11 +131,17 @@ def _type(field: FieldInfo) -> str:
 def _spelled(annotation: object) -> str:
     """A type in words a reader of YAML knows."""
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    if annotation is JsonValue:
+        return "any"
     if isinstance(annotation, type) and annotation in words:
         return words[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
     arguments = get_args(annotation)
     if type(None) in arguments:
         return _spelled(next(part for part in arguments if part is not type(None)))
+    if get_origin(annotation) is Annotated:
+        return _spelled(arguments[0])
     origin = getattr(annotation, "__origin__", None)
     if origin is list:
         inner = _model_of(annotation)

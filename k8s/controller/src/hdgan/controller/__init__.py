@@ -1,0 +1,1 @@
+"""Turns DatasetRuns into Kubernetes Jobs, and says how they fare."""

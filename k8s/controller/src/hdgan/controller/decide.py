@@ -1,0 +1,599 @@
+"""What is to be done for a run, and what its status becomes: a pure function of what is seen.
+
+A round of the controller reads the run, its Jobs and its store, calls `decide`, writes the status
+and then does the actions. Whatever is lost between the two is asked for again by the next round:
+an outcome is in the status before anything is done because of it, and the name of a Job follows
+from artifact, attempt and kind alone, so making it twice makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from hdgan.controller.actions import (
+    Action,
+    CreateJob,
+    DeleteJob,
+    DisownJob,
+    ForceDeletePods,
+    NoteFolds,
+    Observe,
+    OwnJob,
+    Pin,
+    ReadSavedStep,
+    SetTtl,
+)
+from hdgan.controller.endings import (
+    JOB_DELETED,
+    LOST,
+    NO_ARTIFACT,
+    RETRIES,
+    STALLED,
+    Ending,
+    ending,
+    lost_since,
+    starting,
+)
+from hdgan.controller.facts import JobFacts, Kind, PodFacts, parse_time
+from hdgan.controller.names import job_name, key_label
+from hdgan.controller.status import (
+    FINAL,
+    EndStatus,
+    Phase,
+    PinnedStatus,
+    ProgressStatus,
+    RunStatus,
+    StageStatus,
+    shortened,
+    stamp,
+)
+from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed, plan
+from hdgan.core.run import DatasetRun
+
+FIRST_WAIT = 10.0
+LONGEST_WAIT = 300.0
+"""Seconds before another attempt after an end that counts; doubled each time."""
+SOON = 5.0
+"""Seconds after which something that is under way is looked at again."""
+
+SUSPENDED, STALLED_MARK, LOST_MARK = "Suspended", "Stalled", "NodeLost"
+_MARKS = {STALLED_MARK: STALLED, LOST_MARK: LOST}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What of the installation's settings counts here."""
+
+    start_seconds: float = 45.0
+    progress_seconds: float = 30.0
+    store_poll_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A DatasetRun as the API server has it."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    status: RunStatus
+    run: DatasetRun | None
+    """Resolved; None where the spec cannot be used."""
+    invalid: str = ""
+    """Why it cannot."""
+    deleting: bool = False
+    scratch_is_claim: bool = False
+    """Whether extractor and classifier run as Jobs of their own."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """Parts by stage, for Jobs that are still to be made."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What exists besides the run."""
+
+    external: External | None = None
+    """Just pinned, and not in the status yet."""
+    observed: Observed | None = None
+    """What the store holds, looked at `observed_at`."""
+    observed_at: datetime | None = None
+    problem: str | None = None
+    """Why the store, or what the run names, cannot be used: the run fails."""
+    store_error: str | None = None
+    """Why the store does not answer: it is tried again."""
+    jobs: tuple[JobFacts, ...] = ()
+    """All Jobs with keys of this run."""
+    pods: tuple[PodFacts, ...] = ()
+    """Pods with keys of this run, also those whose Job is gone."""
+    free_slot: bool = True
+    """Whether another Job may be made now."""
+    progress: ProgressStatus | None = None
+    """What the pods of the current Job say."""
+    progress_changed: datetime | None = None
+    """When that last became more."""
+    saved_step: int | None = None
+    """How far the saved work of the current stage is; None where nobody has looked."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The status to write, what to do then, and when to look again at the latest (seconds)."""
+
+    status: RunStatus
+    actions: tuple[Action, ...] = ()
+    look_again: float | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the next Job does."""
+
+    stage: str
+    key: str
+    kind: Kind
+    parts: int = 1
+
+
+def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
+    """Where the run stands and what is to be done for it."""
+    status = run.status.model_copy(update={"observed_generation": run.generation})
+    if run.deleting:
+        return Decision(run.status)
+    if run.run is None:
+        if status.phase == "Failed":
+            return Decision(status)
+        return Decision(_end(status, run, "Failed", "SpecInvalid", run.invalid, now))
+    if run.run.spec.retry != status.retry:
+        return Decision(_with_new_budgets(status, run.run.spec.retry), (), 0.0)
+    if run.run.spec.suspend and status.phase not in FINAL:
+        return _suspend(run, status, seen, now)
+    if status.phase in FINAL:
+        return Decision(status, tuple(_tidy(run, status, seen)))
+    status = _say_store(status, run, seen, now)
+    current = next((one for one in status.stages if not one.over), None)
+    if current is not None:
+        return _watch(run, status, current, seen, limits, now)
+    return _advance(run, status, seen, limits, now)
+
+
+# A Job is at work
+
+
+def _watch(
+    run: RunFacts,
+    status: RunStatus,
+    current: StageStatus,
+    seen: Seen,
+    limits: Limits,
+    now: datetime,
+) -> Decision:
+    status = status.model_copy(
+        update={"phase": "Running", "stage": current.name, "waiting_since": None, "message": ""}
+    )
+    job = next((one for one in seen.jobs if one.name == current.job), None)
+    if job is None:
+        if any(pod.job == current.job and not pod.finished for pod in seen.pods):
+            return Decision(status, (), SOON)  # its pods are still being ended
+        return _ended(run, status, current, seen, _MARKS.get(current.stopping or "", JOB_DELETED), now)
+    if job.state == "succeeded":
+        return _succeeded(run, status, current, job, seen, now)
+    if job.state == "failed":
+        return _ended(run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now)
+    if job.deleting:
+        return _with_problem(run, status, job, limits, now)
+    if current.stopping is not None:
+        actions: list[Action] = [DeleteJob(job.name)]
+        if current.stopping == LOST_MARK:
+            actions.insert(0, ForceDeletePods(tuple(pod.name for pod in _lost(job, now))))
+        return Decision(status, tuple(actions), SOON)
+    if run.uid not in job.owners:
+        return Decision(status, (OwnJob(job.name),), SOON)
+    mark = _why_stop(run, job, seen, now)
+    if mark is not None:
+        # First noted, then done: the next round deletes it.
+        return Decision(status.with_stage(current.model_copy(update={"stopping": mark})), (), 0.0)
+    decision = _with_problem(run, status, job, limits, now)
+    shown = progress_text(seen.progress, job)
+    return replace(decision, status=decision.status.model_copy(update={"progress": shown}))
+
+
+def _with_problem(
+    run: RunFacts, status: RunStatus, job: JobFacts, limits: Limits, now: datetime
+) -> Decision:
+    """With why the Job's pods do not run, once that is worth telling."""
+    problem = starting(job, now, run.namespace)
+    age = (now - job.created).total_seconds() if job.created else 0.0
+    if problem is None:
+        status = status.with_condition(
+            "Started", "True", "PodsRun", f"Job {job.name}", now, run.generation
+        )
+        return Decision(status, (), limits.progress_seconds)
+    if problem.reason in ("NotStarted", "NoPods") and age < limits.start_seconds:
+        return Decision(status, (), SOON)
+    status = status.with_condition(
+        "Started", "False", problem.reason, problem.message, now, run.generation
+    )
+    return Decision(
+        status.model_copy(update={"message": shortened(problem.message)}), (), 2 * SOON
+    )
+
+
+def _lost(job: JobFacts, now: datetime) -> Iterator[PodFacts]:
+    return (pod for pod in job.pods if lost_since(pod, now) is not None)
+
+
+def _why_stop(run: RunFacts, job: JobFacts, seen: Seen, now: datetime) -> str | None:
+    assert run.run is not None
+    resources = run.run.spec.resources
+    if resources.lost_node_seconds is not None:
+        patience = timedelta(seconds=resources.lost_node_seconds)
+        since = [s for pod in job.pods if (s := lost_since(pod, now)) is not None]
+        if since and now - min(since) > patience:
+            return LOST_MARK
+    if job.suspended or not any(pod.running for pod in job.pods):
+        return None
+    if seen.progress_changed is not None:
+        quiet = now - seen.progress_changed
+        if quiet > timedelta(seconds=resources.stall_seconds):
+            return STALLED_MARK
+    return None
+
+
+def _succeeded(
+    run: RunFacts,
+    status: RunStatus,
+    current: StageStatus,
+    job: JobFacts,
+    seen: Seen,
+    now: datetime,
+) -> Decision:
+    if job.kind == "parts" or current.name == "extractor":
+        done = current.model_copy(
+            update={"over": True, "succeeded": job.kind, "stopping": None, "retry_at": None}
+        )
+        return Decision(_without_job(status.with_stage(done)), (), 0.0)
+    fresh = (
+        seen.observed is not None
+        and seen.observed_at is not None
+        and (job.ended is None or seen.observed_at > job.ended)
+    )
+    if not fresh:
+        return Decision(status, (Observe(),), SOON)
+    assert seen.observed is not None
+    artifact = seen.observed.artifacts.get(current.name)
+    if artifact is None:
+        return _ended(run, status, current, seen, NO_ARTIFACT, now)
+    done = current.model_copy(
+        update={
+            "over": True,
+            "succeeded": job.kind,
+            "state": "done",
+            "content_digest": artifact.content_digest,
+            "stopping": None,
+            "retry_at": None,
+        }
+    )
+    actions = (NoteFolds(artifact),) if current.name == "tiler" else ()
+    return Decision(_without_job(status.with_stage(done)), actions, 0.0)
+
+
+def _without_job(status: RunStatus) -> RunStatus:
+    conditions = [one for one in status.conditions if one.type != "Started"]
+    return status.model_copy(update={"conditions": conditions, "progress": None, "stage": None})
+
+
+def _ended(
+    run: RunFacts,
+    status: RunStatus,
+    current: StageStatus,
+    seen: Seen,
+    end: Ending,
+    now: datetime,
+) -> Decision:
+    """Count an end, and fail the run where its budget is used up."""
+    assert current.key is not None
+    if current.stopping == SUSPENDED:
+        over = current.model_copy(update={"over": True, "stopping": None})
+        return Decision(_without_job(status.with_stage(over)), (), 0.0)
+    if seen.saved_step is None:
+        return Decision(status, (ReadSavedStep(current.name, current.key),), SOON)
+    further = seen.saved_step > current.saved_step
+    failures = dict(current.failures)
+    if further:
+        failures.pop("stalled", None)
+    budget: str = end.budget
+    if budget == "free" and not further:
+        budget = "stalled"
+    if budget != "free":
+        failures[budget] = failures.get(budget, 0) + 1
+    count = failures.get(budget, 0)
+    wait = min(FIRST_WAIT * 2 ** max(0, sum(failures.values()) - 1), LONGEST_WAIT)
+    last = EndStatus(
+        job=current.job or "?",
+        attempt=current.attempt,
+        reason=end.reason,
+        message=shortened(end.message),
+        at=stamp(now),
+    )
+    over = current.model_copy(
+        update={
+            "over": True,
+            "stopping": None,
+            "failures": failures,
+            "saved_step": max(seen.saved_step, current.saved_step),
+            "retry_at": stamp(now + timedelta(seconds=wait)),
+            "last_end": last,
+        }
+    )
+    status = _without_job(status.with_stage(over))
+    if end.budget == "input":
+        # What it lacked is made again, where the pipeline can: features, or a part's piece.
+        status = status.with_stage(over.model_copy(update={"succeeded": None}))
+        if current.name == "classifier":
+            features = status.stage_named("extractor")
+            status = status.with_stage(features.model_copy(update={"succeeded": None}))
+    if budget != "free" and count > RETRIES[budget]:
+        message = f"{current.name}: {end.message}"
+        if budget == "stalled":
+            message += f" It ended so {count} times in a row without getting further."
+        return Decision(_end(status, run, "Failed", end.reason, message, now))
+    return Decision(status, (), 0.0)
+
+
+# No Job is at work
+
+
+def _advance(
+    run: RunFacts, status: RunStatus, seen: Seen, limits: Limits, now: datetime
+) -> Decision:
+    assert run.run is not None
+    if seen.problem is not None:
+        return Decision(_end(status, run, "Failed", "InputUnusable", seen.problem, now))
+    update = {"phase": "Pending"} if status.phase == "Suspended" else {}
+    if status.started_at is None:
+        update["started_at"] = stamp(now)
+    status = status.model_copy(update=update)
+    external = status.pinned.external() if status.pinned is not None else seen.external
+    if external is None:
+        return Decision(status, (Pin(),), limits.store_poll_seconds)
+    if seen.observed is None:
+        return Decision(status, (Observe(),), limits.store_poll_seconds)
+    status = status.model_copy(update={"pinned": PinnedStatus.of(external)})
+    nodes = plan(run.run, external, seen.observed)
+    status = status.with_plan(nodes, seen.observed)
+    tidy = tuple(_tidy(run, status, seen))
+    closed = _closed(run, status, nodes, now)
+    if closed is not None:
+        return replace(closed, actions=tidy, look_again=limits.store_poll_seconds)
+    unit = next_unit(run, status, nodes)
+    if unit is None:
+        # Only while an artifact is there that `plan` did not know of: look again.
+        return Decision(status, (*tidy, Observe()), SOON)
+    status = status.model_copy(update={"phase": "Running", "stage": unit.stage, "message": ""})
+    decision = _start(run, status, unit, seen, now)
+    return replace(decision, actions=(*tidy, *decision.actions))
+
+
+def _closed(
+    run: RunFacts, status: RunStatus, nodes: list[NodeStatus], now: datetime
+) -> Decision | None:
+    """Where nothing is left to run: done, or a gate is shut."""
+    waiting = next((n for n in nodes if n.state == "awaiting"), None)
+    shut = next((n for n in nodes if n.state == "failed"), None)
+    if waiting is not None:
+        update = {
+            "phase": "AwaitingAnnotation",
+            "stage": None,
+            "progress": None,
+            "waiting_since": None,
+            "message": shortened(waiting.reason),
+        }
+        return Decision(status.model_copy(update=update))
+    if shut is not None:
+        return Decision(_end(status, run, "GateFailed", "GateFailed", shut.reason, now))
+    if all(n.state in ("done", "skipped") for n in nodes):
+        return Decision(_end(status, run, "Done", "Done", "", now))
+    return None
+
+
+def next_unit(run: RunFacts, status: RunStatus, nodes: list[NodeStatus]) -> Unit | None:
+    """What the next Job does; None if nothing is ready."""
+    ready = next((node for node in nodes if node.state == "ready"), None)
+    if ready is None or ready.key is None:
+        return None
+    if BY_NAME[ready.name].cache:
+        classifier = next(node for node in nodes if node.name == "classifier")
+        assert classifier.key is not None
+        features_there = status.stage_named(ready.name).succeeded is not None
+        if features_there or not run.scratch_is_claim:
+            return Unit("classifier", classifier.key, "whole")
+        return Unit(ready.name, ready.key, "whole")
+    stage = status.stage_named(ready.name)
+    if stage.succeeded == "parts":
+        return Unit(ready.name, ready.key, "commit", stage.parts)
+    parts = run.parts.get(ready.name, 1)
+    return Unit(ready.name, ready.key, "parts" if parts > 1 else "whole", parts)
+
+
+def _start(
+    run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: datetime
+) -> Decision:
+    """Take up a Job that is there for this work, or make the next one."""
+    stage = status.stage_named(unit.stage)
+    label = key_label(unit.key)
+    known = sorted(
+        (
+            job
+            for job in seen.jobs
+            if (job.stage, job.key) == (unit.stage, label) and job.attempt > stage.attempt
+        ),
+        key=lambda job: job.attempt,
+    )
+    if known:
+        job = known[0]
+        taken = stage.model_copy(
+            update={
+                "key": unit.key,
+                "job": job.name,
+                "attempt": job.attempt,
+                "kind": job.kind,
+                "parts": job.completions if job.kind == "parts" else unit.parts,
+                "over": False,
+                "stopping": None,
+            }
+        )
+        status = status.with_stage(taken).model_copy(update={"waiting_since": None})
+        return Decision(status, (), 0.0)
+    if any(pod.key == label and not pod.finished for pod in seen.pods):
+        return Decision(status, (), SOON)  # of an attempt before: never two at once
+    if any(job.key == label and job.stage == unit.stage and job.live for job in seen.jobs):
+        return Decision(status, (), SOON)
+    due = parse_time(stage.retry_at)
+    if due is not None and now < due:
+        wait = (due - now).total_seconds()
+        end = stage.last_end
+        message = f"{unit.stage}: attempt {stage.attempt + 1} starts at {stage.retry_at}"
+        if end is not None:
+            message += f"; the last one ended: {end.message}"
+        return Decision(status.model_copy(update={"message": shortened(message)}), (), wait)
+    if not seen.free_slot:
+        since = status.waiting_since or stamp(now)
+        update = {
+            "waiting_since": since,
+            "message": f"{unit.stage} waits for its turn: as many Jobs run as are allowed",
+        }
+        return Decision(status.model_copy(update=update), (), SOON)
+    create = CreateJob(unit.stage, unit.key, unit.kind, stage.attempt + 1, unit.parts)
+    return Decision(status, (create,), SOON)
+
+
+# The ends of a run
+
+
+def _end(
+    status: RunStatus, run: RunFacts, phase: Phase, reason: str, message: str, now: datetime
+) -> RunStatus:
+    complete = phase == "Done"
+    status = status.model_copy(
+        update={
+            "phase": phase,
+            "stage": None if complete else status.stage,
+            "progress": None,
+            "waiting_since": None,
+            "finished_at": stamp(now),
+            "message": shortened(message),
+            "retry": run.run.spec.retry if run.run is not None else status.retry,
+        }
+    )
+    kind, other = ("Complete", "Failed") if complete else ("Failed", "Complete")
+    conditions = [one for one in status.conditions if one.type not in (other, "Started")]
+    status = status.model_copy(update={"conditions": conditions})
+    return status.with_condition(
+        "Complete" if kind == "Complete" else "Failed",
+        "True", reason, message, now, run.generation,
+    )
+
+
+def _with_new_budgets(status: RunStatus, retry: str | None) -> RunStatus:
+    """As if nothing had failed; attempts go on counting. Annotations are looked for anew."""
+    later = ("annotations", "extractor", "classifier", "gate", "dataset")
+    forgotten = {"state": "waiting", "key": None, "content_digest": None, "succeeded": None}
+    stages = [
+        one.model_copy(
+            update={
+                "failures": {},
+                "retry_at": None,
+                **(forgotten if one.over and one.name in later else {}),
+            }
+        )
+        for one in status.stages
+    ]
+    update: dict[str, object] = {"retry": retry, "stages": stages}
+    if status.phase in ("Failed", "GateFailed"):
+        update |= {
+            "phase": "Pending",
+            "message": "",
+            "finished_at": None,
+            "conditions": [one for one in status.conditions if one.type != "Failed"],
+        }
+    return status.model_copy(update=update)
+
+
+def _suspend(run: RunFacts, status: RunStatus, seen: Seen, now: datetime) -> Decision:
+    """End what is at work; its state is in the store."""
+    update = {"phase": "Suspended", "progress": None, "waiting_since": None}
+    status = status.model_copy(
+        update={**update, "message": "suspended; set spec.suspend to false to go on"}
+    )
+    current = next((one for one in status.stages if not one.over), None)
+    if current is None:
+        return Decision(_without_job(status), tuple(_tidy(run, status, seen)))
+    job = next((one for one in seen.jobs if one.name == current.job), None)
+    if job is None or not job.live or run.uid not in job.owners:
+        if job is None and any(p.job == current.job and not p.finished for p in seen.pods):
+            return Decision(status, (), SOON)
+        if job is not None and not job.live:
+            # Its outcome counts when the run goes on.
+            return Decision(status)
+        # Forgotten, so that it is taken up again, or made anew under the same number.
+        number = current.attempt - 1 if job is not None else current.attempt
+        over = current.model_copy(
+            update={"over": True, "stopping": None, "attempt": number, "retry_at": None}
+        )
+        return Decision(_without_job(status.with_stage(over)))
+    if len(job.owners) > 1:
+        return Decision(status, (DisownJob(job.name),), SOON)
+    if current.stopping != SUSPENDED:
+        marked = current.model_copy(update={"stopping": SUSPENDED})
+        return Decision(status.with_stage(marked), (), 0.0)
+    return Decision(status, () if job.deleting else (DeleteJob(job.name),), SOON)
+
+
+def _tidy(run: RunFacts, status: RunStatus, seen: Seen) -> Iterator[Action]:
+    """Let go of Jobs whose outcome is in the status as it was read."""
+    for job in seen.jobs:
+        stage = run.status.stage_named(job.stage)
+        known = job.attempt < stage.attempt or (job.attempt == stage.attempt and stage.over)
+        if job.live or not known or run.uid not in job.owners or job.deleting:
+            continue
+        if len(job.owners) > 1:
+            yield DisownJob(job.name)
+        elif not job.has_ttl:
+            yield SetTtl(job.name)
+
+
+def _say_store(status: RunStatus, run: RunFacts, seen: Seen, now: datetime) -> RunStatus:
+    if seen.store_error is None:
+        return status.with_condition("StoreReachable", "True", "Answers", "", now, run.generation)
+    status = status.with_condition(
+        "StoreReachable", "False", "NoAnswer", seen.store_error, now, run.generation
+    )
+    return status.model_copy(update={"message": shortened(seen.store_error)})
+
+
+def progress_text(progress: ProgressStatus | None, job: JobFacts) -> str | None:
+    """How far a Job is, in a few characters."""
+    if job.kind == "parts":
+        return f"{job.succeeded}/{job.completions} parts"
+    if progress is None:
+        return None
+    if progress.total:
+        percent = min(100.0, 100.0 * progress.done / progress.total)
+        return f"{percent:.0f} % of {progress.total:g} {progress.unit}"[:64]
+    return f"{progress.done:g} {progress.unit}"[:64]
+
+
+__all__ = [
+    "Decision",
+    "Limits",
+    "RunFacts",
+    "Seen",
+    "Unit",
+    "decide",
+    "job_name",
+    "next_unit",
+    "progress_text",
+]
