@@ -26,6 +26,7 @@ from hdgan.tiler.compartments import Compartments
 from hdgan.tiler.encoding import Encoding
 from hdgan.tiler.focus import focus
 from hdgan.tiler.grid import Block, Grid, Rect, best_level, blocks, on_level, plan_grid
+from hdgan.tiler.heap import return_large_blocks
 from hdgan.tiler.opening import open_slide
 from hdgan.tiler.overview import Overview, flatten, overview
 from hdgan.tiler.pen import pen_fraction
@@ -221,6 +222,7 @@ def examine(
 
     window_pixels: the most pixels that are read at once (one tile is always allowed).
     """
+    return_large_blocks()
     area = cutting.downsample[0] * cutting.downsample[1]
     tiles = max(1, BLOCK_BYTES // (3 * cutting.grid.tile_size**2))
     work = blocks(cutting.grid, window_pixels * area, tiles)
