@@ -72,7 +72,9 @@ class StoreConfig(Section):
     def may_read(self, uri: str) -> bool:
         """Whether a run with this store may read from `uri`."""
         whole = uri if uri.endswith("/") else f"{uri}/"
-        return any(whole.startswith(prefix) for prefix in (f"{self.uri.rstrip('/')}/", *self.sources))
+        return any(
+            whole.startswith(prefix) for prefix in (f"{self.uri.rstrip('/')}/", *self.sources)
+        )
 
 
 class NamespaceConfig(Section):
@@ -122,13 +124,16 @@ class ElectionConfig(Section):
     """Name of the Lease, in the controller's namespace."""
 
     lease_seconds: float = Field(30.0, ge=3, le=600)
-    """How long others wait after the last renewal."""
+    """How long others wait after the last renewal they saw. The Lease says it in whole seconds,
+    rounded up."""
 
     renew_seconds: float = Field(20.0, ge=2, le=600)
-    """How long the leader tries to renew before it ends itself; well below `leaseSeconds`."""
+    """How long after it sent its last successful renewal the leader ends itself; well below
+    `leaseSeconds`. The difference is the time that a request under way then has to end."""
 
     retry_seconds: float = Field(4.0, ge=0.1, le=60)
-    """Time between attempts, and the timeout of one."""
+    """Time between attempts, and the timeout of one; at most half of `renewSeconds`, so that one
+    that fails does not end the leader."""
 
     @model_validator(mode="after")
     def _leaves_a_margin(self) -> Self:
@@ -136,6 +141,11 @@ class ElectionConfig(Section):
             raise ValueError(
                 "renewSeconds + retrySeconds must be less than leaseSeconds, or two replicas may "
                 "lead at once"
+            )
+        if 2 * self.retry_seconds > self.renew_seconds:
+            raise ValueError(
+                "retrySeconds must be at most half of renewSeconds, or one failed attempt ends "
+                "the leader"
             )
         return self
 
