@@ -117,7 +117,7 @@ class PodsConfig(Section):
     """Slides to tiles. Reads many slides at once with several parts."""
 
     gan_trainer: TrainerPodConfig = TrainerPodConfig()
-    """Tiles to generator."""
+    """Tiles to generator, on one machine or several."""
 
     candidates: PodConfig = PodConfig()
     """Generator to the images an expert labels."""
@@ -147,7 +147,7 @@ class EphemeralConfig(Section):
     """StorageClass. Null: the cluster's default."""
 
     size: Quantity = "100Gi"
-    """Size of the volume."""
+    """Size of the volume, such as `100Gi`."""
 
 
 class ClaimConfig(Section):
@@ -158,7 +158,7 @@ class ClaimConfig(Section):
     default."""
 
     size: Quantity = "100Gi"
-    """Size of the volume."""
+    """Size of the volume, such as `100Gi`."""
 
 
 class ScratchConfig(Section):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -101,7 +101,9 @@ class RunSpec(Section):
     resources: ResourcesConfig = ResourcesConfig()
     """What the run may use."""
 
-    rerun: dict[RerunStage, str] = Field({}, max_length=8)
+    rerun: dict[RerunStage, Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        {}, max_length=8
+    )
     """Computes a stage again although its artifact exists: stage name to a token of your choice,
     such as a date. The token enters the key; the same token is reused like anything else."""
 
@@ -136,9 +138,6 @@ class RunSpec(Section):
                 f" + test), but candidates.count is {self.candidates.count}: ask for fewer, or"
                 " make more"
             )
-        for stage, token in self.rerun.items():
-            if not 1 <= len(token) <= 64:
-                raise ValueError(f"rerun.{stage} must have 1 to 64 characters")
         return self
 
 

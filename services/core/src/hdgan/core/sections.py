@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -192,7 +192,9 @@ class TilerConfig(Section):
     on the slides we have. Null: blurred tiles are kept, too; what is sharp enough depends on the
     scanner."""
 
-    compartments: list[str] = Field(default=[], max_length=100)
+    compartments: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default=[], max_length=100
+    )
     """Classes of `slides.outlines` of interest: only tiles that show enough of them are kept.
     Empty: outlines are not looked at."""
 
@@ -231,8 +233,6 @@ class TilerConfig(Section):
     @field_validator("compartments")
     @classmethod
     def _named_once(cls, values: list[str]) -> list[str]:
-        if not all(1 <= len(value) <= 200 for value in values):
-            raise ValueError("names of classes have 1 to 200 characters")
         _each_once(values, "compartments", fold=str)
         return values
 
@@ -717,7 +717,9 @@ class ClassifierConfig(Section):
     members: int = Field(10, ge=1, le=100)
     """Networks in the ensemble. 10 as in the paper."""
 
-    hidden: list[int] = Field([128, 32], min_length=1, max_length=8)
+    hidden: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [128, 32], min_length=1, max_length=8
+    )
     """Widths of the hidden layers, each 1 to 4096. [128, 32] as in the paper."""
 
     optimizer: Optimizer | None = None
@@ -756,13 +758,6 @@ class ClassifierConfig(Section):
     boundary_tolerance_um: float = Field(2.0, gt=0, le=1000)
     """How far a predicted boundary may lie from the true one in the boundary F-score, in
     micrometres. 2 is well below the width of a nucleus."""
-
-    @field_validator("hidden")
-    @classmethod
-    def _widths(cls, value: list[int]) -> list[int]:
-        if any(not 1 <= width <= 4096 for width in value):
-            raise ValueError("every width must be from 1 to 4096")
-        return value
 
     @property
     def training(self) -> ClassifierTraining:
