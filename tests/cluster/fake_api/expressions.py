@@ -1,0 +1,250 @@
+"""A small part of CEL, enough for the rules of a schema: paths, has, size, comparison, logic.
+
+A rule that uses more is not looked at; `unsupported` says which those are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+Run = Callable[[Any, Any], Any]
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<number>\d+(?:\.\d+)?)
+      | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+      | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<sign>&&|\|\||==|!=|<=|>=|[-+!<>().,?:\[\]])
+    )""",
+    re.VERBOSE,
+)
+
+
+class NotSupported(Exception):
+    """The rule uses what is not read here."""
+
+
+class Absent(Exception):
+    """A field is not there: the rule fails, as in CEL."""
+
+
+def holds(rule: str, value: Any, old: Any) -> bool:
+    """Whether the rule is met. One about `oldSelf` is, where there is no old state."""
+    try:
+        run = _compiled(rule)
+    except NotSupported:
+        return True
+    if old is None and re.search(r"\boldSelf\b", rule):
+        return True
+    try:
+        return run(value, old) is True
+    except Absent:
+        return False
+
+
+def unsupported(rules: list[str]) -> list[str]:
+    """Those of the rules that are not looked at."""
+    found = []
+    for rule in rules:
+        try:
+            _compiled(rule)
+        except NotSupported:
+            found.append(rule)
+    return found
+
+
+@cache
+def _compiled(rule: str) -> Run:
+    parser = _Parser(_tokens(rule))
+    run = parser.choice()
+    if parser.at < len(parser.tokens):
+        raise NotSupported(rule)
+    return run
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+
+
+def _tokens(rule: str) -> list[_Token]:
+    tokens = []
+    at = 0
+    rule = rule.rstrip()
+    while at < len(rule):
+        found = _TOKEN.match(rule, at)
+        if found is None:
+            raise NotSupported(rule)
+        assert found.lastgroup is not None
+        tokens.append(_Token(found.lastgroup, found.group(found.lastgroup)))
+        at = found.end()
+    return tokens
+
+
+class _Parser:
+    """Recursive descent: each method reads one level of precedence."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+
+    def _next(self) -> str:
+        return self.tokens[self.at].text if self.at < len(self.tokens) else ""
+
+    def _take(self, text: str) -> bool:
+        if self._next() == text and self.tokens[self.at].kind in ("sign", "name"):
+            self.at += 1
+            return True
+        return False
+
+    def _need(self, text: str) -> None:
+        if not self._take(text):
+            raise NotSupported(text)
+
+    def choice(self) -> Run:
+        test = self._either()
+        if not self._take("?"):
+            return test
+        yes = self.choice()
+        self._need(":")
+        no = self.choice()
+        return lambda value, old: yes(value, old) if test(value, old) else no(value, old)
+
+    def _either(self) -> Run:
+        parts = [self._both()]
+        while self._take("||"):
+            parts.append(self._both())
+        return parts[0] if len(parts) == 1 else _any(parts)
+
+    def _both(self) -> Run:
+        parts = [self._comparison()]
+        while self._take("&&"):
+            parts.append(self._comparison())
+        return parts[0] if len(parts) == 1 else _all(parts)
+
+    def _comparison(self) -> Run:
+        left = self._not()
+        for sign, compare in _COMPARE.items():
+            if self._take(sign):
+                right = self._not()
+                return _compared(left, right, compare)
+        return left
+
+    def _not(self) -> Run:
+        if self._take("!"):
+            inner = self._not()
+            return lambda value, old: not inner(value, old)
+        return self._path()
+
+    def _path(self) -> Run:
+        run = self._atom()
+        while self._take("."):
+            name = self._name()
+            if self._next() == "(":
+                raise NotSupported(name)
+            run = _member(run, name)
+        if self._next() == "[":
+            raise NotSupported("[")
+        return run
+
+    def _name(self) -> str:
+        if self.at >= len(self.tokens) or self.tokens[self.at].kind != "name":
+            raise NotSupported(self._next())
+        self.at += 1
+        return self.tokens[self.at - 1].text
+
+    def _atom(self) -> Run:
+        if self._take("("):
+            run = self.choice()
+            self._need(")")
+            return run
+        if self._take("["):
+            return self._listed()
+        if self.at >= len(self.tokens):
+            raise NotSupported("the end")
+        token = self.tokens[self.at]
+        self.at += 1
+        if token.kind == "number":
+            number = float(token.text) if "." in token.text else int(token.text)
+            return lambda value, old: number
+        if token.kind == "text":
+            text = token.text[1:-1]
+            if "\\" in text:
+                raise NotSupported(text)
+            return lambda value, old: text
+        if token.text in ("has", "size"):
+            return self._call(token.text)
+        simple = _WORDS.get(token.text)
+        if simple is None:
+            raise NotSupported(token.text)
+        return simple
+
+    def _call(self, name: str) -> Run:
+        self._need("(")
+        inner = self._path()
+        self._need(")")
+        if name == "size":
+            return lambda value, old: len(inner(value, old))
+
+        def has(value: Any, old: Any) -> bool:
+            try:
+                inner(value, old)
+            except Absent:
+                return False
+            return True
+
+        return has
+
+    def _listed(self) -> Run:
+        items: list[Run] = []
+        while not self._take("]"):
+            items.append(self.choice())
+            if not self._take(",") and self._next() != "]":
+                raise NotSupported(self._next())
+        return lambda value, old: [item(value, old) for item in items]
+
+
+def _any(parts: list[Run]) -> Run:
+    return lambda value, old: any(part(value, old) for part in parts)
+
+
+def _all(parts: list[Run]) -> Run:
+    return lambda value, old: all(part(value, old) for part in parts)
+
+
+def _member(run: Run, name: str) -> Run:
+    def member(value: Any, old: Any) -> Any:
+        here = run(value, old)
+        if not isinstance(here, dict) or name not in here:
+            raise Absent(name)
+        return here[name]
+
+    return member
+
+
+def _compared(left: Run, right: Run, compare: Callable[[Any, Any], bool]) -> Run:
+    return lambda value, old: compare(left(value, old), right(value, old))
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "==": lambda a, b: bool(a == b),
+    "!=": lambda a, b: bool(a != b),
+    "<=": lambda a, b: bool(a <= b),
+    ">=": lambda a, b: bool(a >= b),
+    "<": lambda a, b: bool(a < b),
+    ">": lambda a, b: bool(a > b),
+    "in": lambda a, b: a in b,
+}
+
+_WORDS: dict[str, Run] = {
+    "self": lambda value, old: value,
+    "oldSelf": lambda value, old: old,
+    "true": lambda value, old: True,
+    "false": lambda value, old: False,
+    "null": lambda value, old: None,
+}

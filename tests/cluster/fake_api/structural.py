@@ -1,0 +1,318 @@
+"""Structural schemas of custom kinds: unknown fields, defaults and validation."""
+
+from __future__ import annotations
+
+import copy
+import re
+from datetime import datetime
+from typing import Any
+
+from cluster.fake_api import expressions
+from cluster.fake_api.problems import Cause, required, unsupported, wrong
+
+Json = dict[str, Any]
+
+_ALWAYS_KNOWN = ("apiVersion", "kind", "metadata")
+
+
+def prune(value: Json, schema: Json) -> tuple[Json, list[str]]:
+    """The object without fields the schema does not know, and the paths of those."""
+    unknown: list[str] = []
+    result = {name: value[name] for name in _ALWAYS_KNOWN if name in value}
+    rest = {name: one for name, one in value.items() if name not in _ALWAYS_KNOWN}
+    result |= _pruned(rest, schema, "", unknown)
+    return result, unknown
+
+
+def _pruned(value: Any, schema: Json, path: str, unknown: list[str]) -> Any:
+    if isinstance(value, list):
+        items = schema.get("items")
+        if items is None:
+            return copy.deepcopy(value)
+        return [_pruned(one, items, f"{path}[{at}]", unknown) for at, one in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    properties: Json = schema.get("properties", {})
+    more = schema.get("additionalProperties")
+    keep = schema.get("x-kubernetes-preserve-unknown-fields") or more is True
+    result: Json = {}
+    for name, one in value.items():
+        here = f"{path}.{name}" if path else name
+        if name in properties:
+            result[name] = _pruned(one, properties[name], here, unknown)
+        elif isinstance(more, dict):
+            result[name] = _pruned(one, more, here, unknown)
+        elif keep:
+            result[name] = copy.deepcopy(one)
+        else:
+            unknown.append(here)
+    return result
+
+
+def fill_defaults(value: Any, schema: Json) -> None:
+    """Writes the schema's defaults into the object, and takes nulls away where one is due."""
+    if isinstance(value, dict):
+        for name, inner in schema.get("properties", {}).items():
+            if value.get(name, ...) is None and "default" in inner and not inner.get("nullable"):
+                del value[name]
+            if name not in value and "default" in inner:
+                value[name] = copy.deepcopy(inner["default"])
+            if name in value:
+                fill_defaults(value[name], inner)
+        more = schema.get("additionalProperties")
+        if isinstance(more, dict):
+            for name, one in value.items():
+                if name not in schema.get("properties", {}):
+                    fill_defaults(one, more)
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for one in value:
+            fill_defaults(one, schema["items"])
+
+
+def check(value: Json, schema: Json, old: Json | None) -> list[Cause]:
+    """All that the schema refuses, its rules included. `old` is the state before an update.
+
+    Rules are only looked at when the rest is right, as they may rely on it.
+    """
+    # metadata is checked elsewhere; the schema may only restrict its name.
+    causes = _Check().run(value, schema, "")
+    if causes:
+        return causes
+    return _rules(value, schema, "", old)
+
+
+class _Check:
+    def run(self, value: Any, schema: Json, path: str) -> list[Cause]:
+        if value is None:
+            if schema.get("nullable"):
+                return []
+            wanted = schema.get("type", "any")
+            return [
+                Cause(
+                    path,
+                    f'Invalid value: "null": {path} in body must be of type {wanted}: "null"',
+                    "FieldValueTypeInvalid",
+                )
+            ]
+        causes = self._type(value, schema, path)
+        if causes:
+            return causes
+        causes += self._plain(value, schema, path)
+        if isinstance(value, dict):
+            causes += self._object(value, schema, path)
+        elif isinstance(value, list):
+            causes += self._list(value, schema, path)
+        causes += self._combined(value, schema, path)
+        return causes
+
+    def _type(self, value: Any, schema: Json, path: str) -> list[Cause]:
+        if schema.get("x-kubernetes-int-or-string"):
+            good = isinstance(value, int | str) and not isinstance(value, bool)
+            wanted = "integer or string"
+        else:
+            wanted = schema.get("type", "")
+            good = not wanted or _is_a(value, wanted)
+        if good:
+            return []
+        shown = (
+            "object" if isinstance(value, dict) else "array" if isinstance(value, list) else value
+        )
+        found = _kind_of(value)
+        return [
+            Cause(
+                path,
+                f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{shown}"',
+                "FieldValueTypeInvalid",
+            )
+        ]
+
+    def _plain(self, value: Any, schema: Json, path: str) -> list[Cause]:
+        causes = []
+        if "enum" in schema and value not in schema["enum"]:
+            causes.append(unsupported(path, value, [str(one) for one in schema["enum"]]))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            causes += _check_number(value, schema, path)
+        if isinstance(value, str):
+            causes += _check_text(value, schema, path)
+        return causes
+
+    def _object(self, value: Json, schema: Json, path: str) -> list[Cause]:
+        causes = []
+        for name in schema.get("required", []):
+            if name not in value:
+                causes.append(required(f"{path}.{name}" if path else name))
+        causes += _check_size(len(value), schema, path, "Properties")
+        properties: Json = schema.get("properties", {})
+        more = schema.get("additionalProperties")
+        for name, one in value.items():
+            here = f"{path}.{name}" if path else name
+            if not path and name in _ALWAYS_KNOWN:
+                continue
+            if name in properties:
+                causes += self.run(one, properties[name], here)
+            elif isinstance(more, dict):
+                causes += self.run(one, more, here)
+        return causes
+
+    def _list(self, value: list[Any], schema: Json, path: str) -> list[Cause]:
+        causes = _check_size(len(value), schema, path, "Items")
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for at, one in enumerate(value):
+                causes += self.run(one, items, f"{path}[{at}]")
+        keys = schema.get("x-kubernetes-list-map-keys", [])
+        kind = schema.get("x-kubernetes-list-type")
+        if kind in ("set", "map"):
+            seen: list[Any] = []
+            for at, one in enumerate(value):
+                key = one if kind == "set" else [one.get(name) for name in keys]
+                if key in seen:
+                    causes.append(
+                        Cause(f"{path}[{at}]", f"Duplicate value: {key}", "FieldValueDuplicate")
+                    )
+                seen.append(key)
+        return causes
+
+    def _combined(self, value: Any, schema: Json, path: str) -> list[Cause]:
+        causes = []
+        for inner in schema.get("allOf", []):
+            causes += self.run(value, inner, path)
+        any_of = schema.get("anyOf", [])
+        if any_of and all(self.run(value, inner, path) for inner in any_of):
+            causes.append(
+                wrong(path, "", f"{path} in body must validate at least one schema (anyOf)")
+            )
+        one_of = schema.get("oneOf", [])
+        if one_of and sum(1 for inner in one_of if not self.run(value, inner, path)) != 1:
+            causes.append(
+                wrong(path, "", f"{path} in body must validate one and only one schema (oneOf)")
+            )
+        if "not" in schema and not self.run(value, schema["not"], path):
+            causes.append(wrong(path, "", f"{path} in body must not validate the schema (not)"))
+        return causes
+
+
+def _is_a(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return wanted == "boolean"
+    if wanted == "integer":
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    kinds: dict[str, Any] = {
+        "number": (int, float),
+        "string": str,
+        "object": dict,
+        "array": list,
+        "boolean": bool,
+    }
+    return isinstance(value, kinds[wanted])
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "object")
+
+
+def _check_number(value: float, schema: Json, path: str) -> list[Cause]:
+    causes = []
+    if "minimum" in schema:
+        least, open_ = schema["minimum"], schema.get("exclusiveMinimum")
+        if value < least or (open_ and value == least):
+            word = "greater than" if open_ else "greater than or equal to"
+            causes.append(wrong(path, value, f"{path} in body should be {word} {least}"))
+    if "maximum" in schema:
+        most, open_ = schema["maximum"], schema.get("exclusiveMaximum")
+        if value > most or (open_ and value == most):
+            word = "less than" if open_ else "less than or equal to"
+            causes.append(wrong(path, value, f"{path} in body should be {word} {most}"))
+    step = schema.get("multipleOf")
+    if step and (value / step) % 1:
+        causes.append(wrong(path, value, f"{path} in body should be a multiple of {step}"))
+    bounds = {"int32": 2**31, "int64": 2**63}.get(schema.get("format", ""))
+    if bounds is not None and not -bounds <= value < bounds:
+        causes.append(wrong(path, value, f"{path} in body must be of type {schema['format']}"))
+    return causes
+
+
+def _check_text(value: str, schema: Json, path: str) -> list[Cause]:
+    causes = []
+    if len(value) > schema.get("maxLength", len(value)):
+        most = schema["maxLength"]
+        causes.append(
+            Cause(path, f"Too long: may not be more than {most} bytes", "FieldValueTooLong")
+        )
+    if len(value) < schema.get("minLength", 0):
+        least = schema["minLength"]
+        causes.append(wrong(path, value, f"{path} in body should be at least {least} chars long"))
+    pattern = schema.get("pattern")
+    if pattern is not None and not re.search(pattern, value):
+        causes.append(wrong(path, value, f"{path} in body should match '{pattern}'"))
+    if schema.get("format") == "date-time":
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            causes.append(wrong(path, value, f"{path} in body must be of type date-time"))
+    return causes
+
+
+def _check_size(size: int, schema: Json, path: str, what: str) -> list[Cause]:
+    causes = []
+    if size > schema.get(f"max{what}", size):
+        most = schema[f"max{what}"]
+        causes.append(
+            Cause(path, f"Too many: {size}: must have at most {most} items", "FieldValueTooMany")
+        )
+    if size < schema.get(f"min{what}", 0):
+        least = schema[f"min{what}"]
+        causes.append(
+            wrong(path, size, f"{path} in body should have at least {least} {what.lower()}")
+        )
+    return causes
+
+
+def _rules(value: Any, schema: Json, path: str, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if value is None:
+        return causes
+    for rule in schema.get("x-kubernetes-validations", []):
+        if not expressions.holds(rule["rule"], value, old):
+            said = rule.get("message") or f"failed rule: {rule['rule'].strip()}"
+            where = path + rule.get("fieldPath", "") if path else rule.get("fieldPath", "")[1:]
+            causes.append(
+                Cause(
+                    where or path,
+                    f'Invalid value: "{_kind_of(value)}": {said}',
+                    rule.get("reason", "FieldValueInvalid"),
+                )
+            )
+    if isinstance(value, dict):
+        before = old if isinstance(old, dict) else {}
+        more = schema.get("additionalProperties")
+        for name, one in value.items():
+            inner = schema.get("properties", {}).get(name, more if isinstance(more, dict) else None)
+            if inner is not None:
+                here = f"{path}.{name}" if path else name
+                causes += _rules(one, inner, here, before.get(name))
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for at, one in enumerate(value):
+            causes += _rules(one, schema["items"], f"{path}[{at}]", _partner(one, schema, old))
+    return causes
+
+
+def _partner(item: Any, schema: Json, old: Any) -> Any:
+    """The item before the update: only items of a list with keys can be told apart."""
+    keys = schema.get("x-kubernetes-list-map-keys")
+    if not keys or not isinstance(old, list):
+        return None
+    wanted = [item.get(key) for key in keys]
+    return next((one for one in old if [one.get(key) for key in keys] == wanted), None)
+
+
+def rules_in(schema: Json) -> list[str]:
+    """Every rule of a schema."""
+    found = [rule["rule"] for rule in schema.get("x-kubernetes-validations", [])]
+    inner = [*schema.get("properties", {}).values()]
+    inner += [schema[name] for name in ("items", "additionalProperties") if name in schema]
+    for one in inner:
+        if isinstance(one, dict):
+            found += rules_in(one)
+    return found
