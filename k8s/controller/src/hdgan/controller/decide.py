@@ -37,7 +37,7 @@ from hdgan.controller.endings import (
     starting,
 )
 from hdgan.controller.facts import JobFacts, Kind, PodFacts, parse_time
-from hdgan.controller.names import job_name, key_label
+from hdgan.controller.names import key_label
 from hdgan.controller.status import (
     FINAL,
     EndStatus,
@@ -57,6 +57,9 @@ LONGEST_WAIT = 300.0
 """Seconds before another attempt after an end that counts; doubled each time."""
 SOON = 5.0
 """Seconds after which something that is under way is looked at again."""
+
+SECOND = timedelta(seconds=1)
+"""Times of the API server have no fractions: what was seen in the second of an end may be older."""
 
 SUSPENDED, STALLED_MARK, LOST_MARK = "Suspended", "Stalled", "NodeLost"
 _MARKS = {STALLED_MARK: STALLED, LOST_MARK: LOST}
@@ -135,6 +138,8 @@ class Unit:
     key: str
     kind: Kind
     parts: int = 1
+    features_key: str | None = None
+    """Key of the features a classifier reads."""
 
 
 def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
@@ -177,11 +182,15 @@ def _watch(
     if job is None:
         if any(pod.job == current.job and not pod.finished for pod in seen.pods):
             return Decision(status, (), SOON)  # its pods are still being ended
-        return _ended(run, status, current, seen, _MARKS.get(current.stopping or "", JOB_DELETED), now)
+        return _ended(
+            run, status, current, seen, _MARKS.get(current.stopping or "", JOB_DELETED), now
+        )
     if job.state == "succeeded":
         return _succeeded(run, status, current, job, seen, now)
     if job.state == "failed":
-        return _ended(run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now)
+        return _ended(
+            run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now
+        )
     if job.deleting:
         return _with_problem(run, status, job, limits, now)
     if current.stopping is not None:
@@ -216,9 +225,7 @@ def _with_problem(
     status = status.with_condition(
         "Started", "False", problem.reason, problem.message, now, run.generation
     )
-    return Decision(
-        status.model_copy(update={"message": shortened(problem.message)}), (), 2 * SOON
-    )
+    return Decision(status.model_copy(update={"message": shortened(problem.message)}), (), 2 * SOON)
 
 
 def _lost(job: JobFacts, now: datetime) -> Iterator[PodFacts]:
@@ -258,7 +265,7 @@ def _succeeded(
     fresh = (
         seen.observed is not None
         and seen.observed_at is not None
-        and (job.ended is None or seen.observed_at > job.ended)
+        and (job.ended is None or seen.observed_at >= job.ended + SECOND)
     )
     if not fresh:
         return Decision(status, (Observe(),), SOON)
@@ -276,6 +283,7 @@ def _succeeded(
             "retry_at": None,
         }
     )
+    status = status.model_copy(update={"macro_dice": seen.observed.macro_dice})
     actions = (NoteFolds(artifact),) if current.name == "tiler" else ()
     return Decision(_without_job(status.with_stage(done)), actions, 0.0)
 
@@ -409,7 +417,7 @@ def next_unit(run: RunFacts, status: RunStatus, nodes: list[NodeStatus]) -> Unit
         assert classifier.key is not None
         features_there = status.stage_named(ready.name).succeeded is not None
         if features_there or not run.scratch_is_claim:
-            return Unit("classifier", classifier.key, "whole")
+            return Unit("classifier", classifier.key, "whole", features_key=ready.key)
         return Unit(ready.name, ready.key, "whole")
     stage = status.stage_named(ready.name)
     if stage.succeeded == "parts":
@@ -418,9 +426,7 @@ def next_unit(run: RunFacts, status: RunStatus, nodes: list[NodeStatus]) -> Unit
     return Unit(ready.name, ready.key, "parts" if parts > 1 else "whole", parts)
 
 
-def _start(
-    run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: datetime
-) -> Decision:
+def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: datetime) -> Decision:
     """Take up a Job that is there for this work, or make the next one."""
     stage = status.stage_named(unit.stage)
     label = key_label(unit.key)
@@ -493,7 +499,11 @@ def _end(
     status = status.model_copy(update={"conditions": conditions})
     return status.with_condition(
         "Complete" if kind == "Complete" else "Failed",
-        "True", reason, message, now, run.generation,
+        "True",
+        reason,
+        message,
+        now,
+        run.generation,
     )
 
 
@@ -584,16 +594,3 @@ def progress_text(progress: ProgressStatus | None, job: JobFacts) -> str | None:
         percent = min(100.0, 100.0 * progress.done / progress.total)
         return f"{percent:.0f} % of {progress.total:g} {progress.unit}"[:64]
     return f"{progress.done:g} {progress.unit}"[:64]
-
-
-__all__ = [
-    "Decision",
-    "Limits",
-    "RunFacts",
-    "Seen",
-    "Unit",
-    "decide",
-    "job_name",
-    "next_unit",
-    "progress_text",
-]

@@ -69,7 +69,9 @@ def _waits(*reasons: str) -> Callable[[JobFacts, datetime], str | None]:
         for pod in job.pods:
             for wait in pod.waits:
                 if wait.reason in reasons:
-                    return f"container {wait.container} of {pod.name}: {wait.message or wait.reason}"
+                    return (
+                        f"container {wait.container} of {pod.name}: {wait.message or wait.reason}"
+                    )
         return None
 
     return found

@@ -161,7 +161,7 @@ def job_facts(
 def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
     """A pod as the API server gives it."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
-    owner = next((o for o in meta.get("ownerReferences") or [] if o.get("kind") == "Job"), {})
+    owner: Mapping[str, Any] = next((o for o in meta.get("ownerReferences") or [] if o.get("kind") == "Job"), {})
     index = (meta.get("annotations") or {}).get(INDEX_ANNOTATION)
     statuses = [
         *(status.get("initContainerStatuses") or []),
@@ -181,9 +181,7 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
                 )
             )
         if wait := state.get("waiting"):
-            waits.append(
-                ContainerWait(name, wait.get("reason") or "", wait.get("message") or "")
-            )
+            waits.append(ContainerWait(name, wait.get("reason") or "", wait.get("message") or ""))
         running = running or bool(state.get("running"))
     return PodFacts(
         name=meta["name"],

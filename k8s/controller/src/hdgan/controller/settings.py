@@ -162,10 +162,10 @@ class Settings(Section):
     image_pull_secrets: list[ObjectName] = Field([], max_length=16)
     """Secrets in the runs' namespaces to pull images with."""
 
-    pods: dict[StageName, StagePodConfig] = {}
+    pods: dict[StageName, StagePodConfig] = Field({})
     """Defaults of the pods of each stage."""
 
-    pod_security_context: dict[str, JsonValue] = {}
+    pod_security_context: dict[str, JsonValue] = Field({})
     """Added to the pods' security context: `runAsUser` and `fsGroup`, for example."""
 
     scratch: ScratchConfig = ScratchConfig.model_validate({"emptyDir": {}})

@@ -32,7 +32,10 @@ how the run ended."""
 class _Document(BaseModel):
     # What a newer controller has written is not understood, and not refused either.
     model_config = ConfigDict(
-        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
         use_attribute_docstrings=True,
     )
 
@@ -161,15 +164,24 @@ class RunStatus(_Document):
         return self.model_copy(update={"stages": stages})
 
     def with_condition(
-        self, kind: ConditionType, status: Literal["True", "False", "Unknown"], reason: str,
-        message: str, now: datetime, generation: int,
+        self,
+        kind: ConditionType,
+        status: Literal["True", "False", "Unknown"],
+        reason: str,
+        message: str,
+        now: datetime,
+        generation: int,
     ) -> RunStatus:
         """With a condition as given; its transition time is kept while the status is the same."""
         before = next((one for one in self.conditions if one.type == kind), None)
         since = before.last_transition_time if before and before.status == status else stamp(now)
         condition = ConditionStatus(
-            type=kind, status=status, reason=reason, message=shortened(message),
-            last_transition_time=since, observed_generation=generation,
+            type=kind,
+            status=status,
+            reason=reason,
+            message=shortened(message),
+            last_transition_time=since,
+            observed_generation=generation,
         )
         others = [one for one in self.conditions if one.type != kind]
         return self.model_copy(
@@ -179,9 +191,7 @@ class RunStatus(_Document):
     def observed(self) -> Observed:
         """What was known of the store."""
         artifacts = {
-            one.name: InputRef(
-                stage=one.name, key=one.key, content_digest=one.content_digest
-            )
+            one.name: InputRef(stage=one.name, key=one.key, content_digest=one.content_digest)
             for one in self.stages
             if one.key is not None and one.content_digest is not None
         }

@@ -1,0 +1,40 @@
+"""The requests of a Job: what the local runner would start the same stages with."""
+
+from __future__ import annotations
+
+from hdgan.controller import render
+from hdgan.controller.decide import Unit
+from hdgan.controller.settings import Settings
+from hdgan.core.pipeline import BY_NAME, External, Observed, stage_request
+from hdgan.core.request import StageRequest
+from hdgan.core.run import DatasetRun
+
+
+def requests_for(
+    unit: Unit,
+    run: DatasetRun,
+    external: External,
+    observed: Observed,
+    settings: Settings,
+    namespace: str,
+) -> dict[str, StageRequest]:
+    """Requests by the container they are for. `run` is resolved."""
+    store = settings.store(namespace, run.spec.resources.store).uri
+
+    def request(stage: str) -> StageRequest:
+        made = stage_request(
+            BY_NAME[stage], run, external, observed, store=store, scratch=render.SCRATCH
+        )
+        cpu = render.wanted(run, stage, settings).get("cpu")
+        threads = made.threads or (render.threads(cpu) if cpu else None)
+        return made.model_copy(update={"threads": threads})
+
+    requests = {
+        render.CONTAINER: request(unit.stage).model_copy(
+            update={"parts": unit.parts, "commit": unit.kind == "commit"}
+        )
+    }
+    in_one_pod = render.scratch_of(run, settings).claim is None
+    if unit.stage == "classifier" and in_one_pod:
+        requests[render.FEATURES] = request("extractor")
+    return requests
