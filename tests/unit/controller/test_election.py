@@ -293,6 +293,7 @@ class Replica:
         self.wall = WALL + timedelta(days=world.random.uniform(-5000, 5000))
         self.thaw = -math.inf
         self.life = 0
+        self.calls = False
         self.candidacy = self._new()
 
     @property
@@ -307,6 +308,7 @@ class Replica:
 
     def start(self) -> None:
         self.life += 1
+        self.calls = False
         self.candidacy = self._new()
         self._later(self.world.now, self._step)
 
@@ -357,10 +359,12 @@ class Replica:
 
     def _call(self, step: Ask | Write, sent: float) -> None:
         open_call = [True]
+        self.calls = True
 
         def answer(outcome: Outcome) -> None:
             if open_call:
                 open_call.clear()
+                self.calls = False
                 self.candidacy.answered(step, sent, self.local(self.world.now), outcome)
                 self._step()
 
@@ -449,7 +453,11 @@ def test_a_released_lease_is_taken_within_two_retries(config: ElectionConfig, se
     # Nobody knows that nobody led before: one lease, and time to start.
     world.run(math.ceil(lease) * (1 + 2 * SKEW) + lease + retry)
     (leader,) = world.leaders()
-    next(one for one in world.replicas if one.identity == leader).shut_down()
+    replica = next(one for one in world.replicas if one.identity == leader)
+    while replica.calls:
+        # A renewal under way may win; release() tries again then, which is not simulated.
+        world.run(world.now + retry / 50)
+    replica.shut_down()
     assert world.leaders() == []
     world.run(world.now + 2 * retry)
     (successor,) = world.leaders()
@@ -475,10 +483,13 @@ class Lost:
 
 @contextlib.contextmanager
 def electing(
-    api: election.LeaseApi, identity: str = "us", clock: Callable[[], float] = boottime
+    api: election.LeaseApi,
+    identity: str = "us",
+    clock: Callable[[], float] = boottime,
+    config: ElectionConfig = SHORT,
 ) -> Iterator[tuple[Elector, Lost]]:
     lost = Lost()
-    elector = Elector(api, SHORT, identity, clock=clock, on_lost=lost)
+    elector = Elector(api, config, identity, clock=clock, on_lost=lost)
     try:
         yield elector, lost
     finally:
@@ -652,31 +663,32 @@ def test_the_lease_on_the_wire_keeps_what_is_not_ours() -> None:
 
 def test_over_http_one_leads_hands_over_and_the_next_begins() -> None:
     store = LeaseStore()
+    store.seed("", 1)
+    config = lease_config(6.0, 4.0, 0.3)  # A busy machine may forget about us for a second.
     with (
         serving(store) as server,
         lease_api(server.url) as one,
         lease_api(server.url) as two,
-        electing(one, "one") as (first, first_lost),
-        electing(two, "two") as (second, _),
+        electing(one, "one", config=config) as (first, _),
+        electing(two, "two", config=config) as (second, _),
     ):
         assert first.wait_to_lead(stop_after())
         began = threading.Thread(target=second.wait_to_lead, args=(stop_after(),))
         began.start()
-        time.sleep(1.2 * SHORT.renew_seconds)
-        if first_lost.times:
-            began.join()
-            pytest.skip("this machine was too busy to renew for 0.9 s")
+        left = first.require()
+        assert wait_until(lambda: first.require() > left), "renewed"
+        time.sleep(0.5)
         assert first.leads()
         assert not second.leads()
         released = boottime()
         assert first.release()
         began.join()
         assert second.leads()
-        assert boottime() - released < SHORT.lease_seconds
+        assert boottime() - released < config.lease_seconds
         assert store.lease is not None
         assert store.lease["spec"]["holderIdentity"] == "two"
-        assert store.lease["spec"]["leaseDurationSeconds"] == 2
-        assert store.lease["spec"]["leaseTransitions"] == 1
+        assert store.lease["spec"]["leaseDurationSeconds"] == 6
+        assert store.lease["spec"]["leaseTransitions"] == 6
 
 
 @dataclass(frozen=True)
@@ -779,7 +791,7 @@ def store() -> LeaseStore:
     return store
 
 
-@pytest.mark.parametrize(("command", "code"), [("block", 43), ("seize", 1)])
+@pytest.mark.parametrize(("command", "code"), [("block", 43), ("seize", signal.SIGALRM)])
 def test_a_process_whose_api_hangs_is_ended_although_its_main_thread_is_stuck(
     command: str, code: int, store: LeaseStore
 ) -> None:
@@ -797,6 +809,8 @@ def test_a_process_whose_api_hangs_is_ended_although_its_main_thread_is_stuck(
         record = api.get()
         assert record is not None
         assert record.holder == "one", "nothing was handed over"
+        assert process.stderr is not None
+        assert ("one leads no longer" in process.stderr.read()) == (command == "block")
 
 
 def stop_beyond_the_deadline(process: subprocess.Popen[str]) -> None:
@@ -812,11 +826,10 @@ def stop_beyond_the_deadline(process: subprocess.Popen[str]) -> None:
 def test_a_process_that_was_stopped_does_nothing_more_and_ends(store: LeaseStore) -> None:
     with serving(store) as server, leading_process(server.url, "ends") as process:
         stop_beyond_the_deadline(process)
-        assert process.wait(PATIENCE) == 43
+        # The watchdog's or the kernel's timer: both are due.
+        assert process.wait(PATIENCE) in (43, signal.SIGALRM)
         assert process.stdout is not None
-        assert process.stderr is not None
         assert "acted" not in process.stdout.read()
-        assert "one leads no longer" in process.stderr.read()
 
 
 def test_it_is_the_check_before_acting_that_refuses(store: LeaseStore) -> None:

@@ -14,14 +14,14 @@ resourceVersion or make objects with fixed names, and have timeouts below
 
 from __future__ import annotations
 
+import ctypes
 import enum
-import faulthandler
 import logging
 import math
 import os
 import queue
 import random
-import sys
+import signal
 import threading
 import time
 import uuid
@@ -100,6 +100,16 @@ def end_process(code: int = NotLeading.exit_code) -> Callable[[str], None]:
             os._exit(code)
 
     return end
+
+
+def _exit_on_alarm() -> None:
+    """Make C's `_exit` the handler of SIGALRM: a handler in Python needs the interpreter's lock,
+    and the default action spares process 1, which a container's is. (`faulthandler`'s timer needs
+    neither, but reads the stacks of running threads and crashes now and then.)"""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGALRM, ctypes.cast(libc._exit, ctypes.c_void_p))
 
 
 # The record and what to do about it: values only.
@@ -516,10 +526,9 @@ class Elector:
     called with the reason, once, in one of the elector's threads; the default ends the process. An
     elector leads once.
 
-    `backstop`: also have the interpreter end the process (with status 1 and all stacks on stderr)
-    soon after the deadline if no Python thread runs, as in a C call that keeps the interpreter's
-    lock. There is one such timer per process: not together with other uses of
-    `faulthandler.dump_traceback_later`.
+    `backstop`: also have the kernel end the process, with status 14, soon after the deadline if no
+    Python thread can, as in a C call that keeps the interpreter's lock. It takes SIGALRM and
+    ITIMER_REAL, of which a process has one.
     """
 
     def __init__(
@@ -617,7 +626,7 @@ class Elector:
         self._closed.set()
         self._begun.set()
         if self._backstop:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _turn(self, pause: threading.Event) -> None:
         """One step of the candidacy; `pause` ends a rest early."""
@@ -670,12 +679,13 @@ class Elector:
 
     def _arm(self) -> None:
         left = self._candidacy.until - self._clock()
-        if self._backstop and left > 0 and sys.__stderr__ is not None:
+        if self._backstop and left > 0:
             # Later than the watchdog, sooner than another replica.
             grace = (self._config.lease_seconds - self._config.renew_seconds) / 2
-            faulthandler.dump_traceback_later(left + grace, exit=True, file=sys.__stderr__)
+            _exit_on_alarm()
+            signal.setitimer(signal.ITIMER_REAL, left + grace)
             if self._closed.is_set():  # close() may have come between.
-                faulthandler.cancel_dump_traceback_later()
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _tell(self, step: Ask | Write, outcome: Outcome) -> None:
         if isinstance(outcome, Failed):
