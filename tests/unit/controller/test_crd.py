@@ -404,6 +404,13 @@ class Inner(BaseModel):
         (dict[str, int], "map without a bound"),
         (Annotated[dict[str, str], Field(max_length=3)], r"field\.\*: text without"),
         (Annotated[dict[Literal["a", "b"], int], Field(max_length=1)], "2 keys"),
+        (
+            Annotated[
+                dict[Annotated[str, Field(pattern="^a$")], Annotated[str, Field(max_length=1)]],
+                Field(max_length=3),
+            ],
+            "cannot say pattern of keys",
+        ),
         (Annotated[list[int | None], Field(max_length=3)], "null in a list"),
         (int | bool, "choice between types"),
         (JsonValue, "cannot say"),

@@ -207,6 +207,8 @@ def _object(node: Schema, models: dict[str, Schema], path: str) -> Schema:
         if most is not None and most < len(fields):
             raise NotStructural(f"{path}: {len(fields)} keys, of which {most} may be given")
         return {"properties": fields}
+    if lost := sorted(set(names) - {"minLength", "maxLength"}):
+        raise NotStructural(f"{path}: a schema cannot say {', '.join(lost)} of keys")
     if most is None:
         raise NotStructural(f"{path}: a map without a bound; give the model's field a max_length")
     result = {"maxProperties": most}
@@ -284,7 +286,8 @@ def _freeze(spec: Schema) -> None:
             continue
         inner = field.get("properties", {})
         if all(map(_IDENTIFIER.fullmatch, inner)) and inner:
-            field["x-kubernetes-validations"] = _unchanged(field, inner, f"spec.{name}.")
+            field.setdefault("x-kubernetes-validations", [])
+            field["x-kubernetes-validations"] += _unchanged(field, inner, f"spec.{name}.")
             if name not in spec["required"]:
                 rules.append(_fixed(f"spec.{name}", f"has(self.{name}) == has(oldSelf.{name})"))
         else:
