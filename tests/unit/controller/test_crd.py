@@ -409,7 +409,7 @@ class Inner(BaseModel):
                 dict[Annotated[str, Field(pattern="^a$")], Annotated[str, Field(max_length=1)]],
                 Field(max_length=3),
             ],
-            "cannot say pattern of keys",
+            "does not say what is in it",
         ),
         (Annotated[list[int | None], Field(max_length=3)], "null in a list"),
         (int | bool, "choice between types"),
