@@ -8,13 +8,15 @@ what only the fake can give (`api_server`, `faults`, `requests`, `job_world`) ar
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client, config
 
 from cluster.fake_api.faults import Faults
+from cluster.fake_api.jobs import SimulatedJobs
 from cluster.fake_api.record import Requests
 from cluster.fake_api.server import FakeApiServer
 
@@ -84,3 +86,19 @@ def requests(api_server: FakeApiServer) -> Requests:
     """The requests the fake server gets, counted from the beginning of this test."""
     api_server.requests.clear()
     return api_server.requests
+
+
+@pytest.fixture
+def job_world(api_server: FakeApiServer, namespace: str) -> Iterator[Callable[..., SimulatedJobs]]:
+    """Starts a simulated Job controller for this test's namespace; arguments as `SimulatedJobs`."""
+    worlds: list[SimulatedJobs] = []
+
+    def start(*args: Any, **named: Any) -> SimulatedJobs:
+        world = SimulatedJobs(api_server, *args, namespace=namespace, **named)
+        world.start()
+        worlds.append(world)
+        return world
+
+    yield start
+    for world in worlds:
+        world.stop()

@@ -50,8 +50,11 @@ class Collector:
 
     def _clean(self) -> None:
         for type_key in self._store.type_keys():
+            places = list(self._store.all(type_key))
+            if not places:
+                continue
             resource = self._api.resource_of_type(type_key)
-            for namespace, name in self._store.all(type_key):
+            for namespace, name in places:
                 stored = self._store.get(type_key, namespace, name)
                 if stored is None:
                     continue

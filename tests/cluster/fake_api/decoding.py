@@ -6,6 +6,8 @@ used, as it also takes Python's spelling of the names.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -130,6 +132,8 @@ def _typed(type_: str, value: object, path: str, decoded: Decoded) -> Any:
         return value
     if type_ == "datetime":
         return _time(value, path, micro=False)
+    if type_ == "bytes":
+        return _base64(value, path)
     plain: Any = {"str": str, "int": int, "bool": bool, "float": (int, float)}.get(type_)
     if plain is None:
         return _object(_model(type_), value, path, decoded)
@@ -170,3 +174,13 @@ def _quantity(value: object, path: str) -> str:
             f"'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$': {path}"
         )
     return text
+
+
+def _base64(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        raise DecodeError(_mismatch(value, path, "bytes"))
+    try:
+        base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise DecodeError(f"illegal base64 data: {path}") from error
+    return value

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -143,6 +144,12 @@ class Handler(BaseHTTPRequestHandler):
             _shut(self.connection)
         except Problem as problem:
             self._send(request, problem.code, problem.status())
+        except OSError:
+            raise
+        except Exception as error:
+            # A mistake in this server: tests should see it, not a closed connection.
+            traceback.print_exc()
+            self._send(request, 500, Problem(500, f"the fake has a bug: {error!r}").status())
 
     def _suffer(self, faults: list[Fault], request: Request, *, after: bool) -> None:
         for fault in faults:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from kubernetes.client import ApiClient, Configuration
 
-from cluster.fake_api import metadata
+from cluster.fake_api import pod_states
 from cluster.fake_api.api import Api
 from cluster.fake_api.collector import Collector
 from cluster.fake_api.deletion import DeleteOptions
@@ -173,7 +173,7 @@ class FakeApiServer:
         with self.store.lock:
             if not self.get("pods", namespace, name)["spec"].get("nodeName"):
                 self.bind_pod(namespace, name, node)
-            self.edit("pods", namespace, name, _running)
+            self.edit("pods", namespace, name, pod_states.run)
 
     def end_pod(
         self,
@@ -192,7 +192,7 @@ class FakeApiServer:
         """
 
         def change(pod: Json) -> None:
-            _ended(pod, exit_code, reason, message)
+            pod_states.end(pod, exit_code, reason, message)
             if pod_reason:
                 pod["status"]["reason"] = pod_reason
 
@@ -206,69 +206,3 @@ class FakeApiServer:
         if not found:
             raise LookupError(f"there is no kind {kind!r} here")
         return found[0]
-
-
-def _running(pod: Json) -> None:
-    when = metadata.now()
-    status = pod["status"]
-    status["phase"] = "Running"
-    status.setdefault("startTime", when)
-    status["containerStatuses"] = [
-        {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": "",
-            "ready": True,
-            "started": True,
-            "restartCount": 0,
-            "state": {"running": {"startedAt": when}},
-        }
-        for container in pod["spec"]["containers"]
-    ]
-    set_condition(pod, "Ready", "True")
-
-
-def _ended(pod: Json, exit_code: int, reason: str, message: str) -> None:
-    when = metadata.now()
-    status = pod["status"]
-    status["phase"] = "Succeeded" if exit_code == 0 else "Failed"
-    started = {
-        one["name"]: one["state"].get("running", {}).get("startedAt", when)
-        for one in status.get("containerStatuses", [])
-    }
-    status["containerStatuses"] = [
-        {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": "",
-            "ready": False,
-            "started": False,
-            "restartCount": 0,
-            "state": {
-                "terminated": {
-                    "exitCode": exit_code,
-                    "reason": reason or ("Completed" if exit_code == 0 else "Error"),
-                    "startedAt": started.get(container["name"], when),
-                    "finishedAt": when,
-                    **({"message": message} if message else {}),
-                }
-            },
-        }
-        for container in pod["spec"]["containers"]
-    ]
-    set_condition(pod, "Ready", "False", "PodCompleted" if exit_code == 0 else "PodFailed")
-
-
-def set_condition(
-    value: Json, type_: str, status: str, reason: str = "", message: str = ""
-) -> None:
-    """Sets one condition of an object's status; the time of change is kept when it does not."""
-    conditions = value.setdefault("status", {}).setdefault("conditions", [])
-    had = next((one for one in conditions if one["type"] == type_), None)
-    when = had["lastTransitionTime"] if had and had["status"] == status else metadata.now()
-    new = {"type": type_, "status": status, "lastTransitionTime": when}
-    new |= {name: text for name, text in (("reason", reason), ("message", message)) if text}
-    if had is None:
-        conditions.append(new)
-    else:
-        conditions[conditions.index(had)] = new
