@@ -15,7 +15,6 @@ from hdgan.controller.actions import (
     DeleteJob,
     DisownJob,
     ForceDeletePods,
-    NoteFolds,
     Observe,
     OwnJob,
     Pin,
@@ -26,6 +25,7 @@ from hdgan.controller.decide import Decision, Limits, RunFacts, Seen, decide
 from hdgan.controller.facts import Condition, ContainerEnd, JobFacts, PodFacts
 from hdgan.controller.names import job_name, key_label
 from hdgan.controller.status import RunStatus
+from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import ANNOTATIONS, NODES, External, Observed, known_key
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun, resolve
@@ -68,7 +68,6 @@ class World:
     most_live: dict[str, int] = field(default_factory=dict)
     """By key's label: the most live Jobs, or Jobs with pods, at one time."""
     events: list[str] = field(default_factory=list)
-    folds: list[InputRef] = field(default_factory=list)
 
     def add(self, run: DatasetRun, *, claim: bool = False, parts: int = 1) -> PlayedRun:
         resolved = resolve(run)
@@ -147,11 +146,9 @@ class World:
                 self.observe(played)
             case ReadSavedStep(_, key):
                 played.saved_step = self.steps.get(key_label(key), -1)
-            case NoteFolds(tiling):
-                self.folds.append(tiling)
-            case CreateJob(stage, key, kind, attempt, parts):
+            case CreateJob(unit, attempt):
                 played.saved_step = None
-                self.create(uid, stage, key, kind, attempt, parts)
+                self.create(uid, unit, attempt)
             case OwnJob(name) if name in self.jobs:
                 self.jobs[name] = replace(self.jobs[name], owners=self.jobs[name].owners | {uid})
             case DisownJob(name) if name in self.jobs:
@@ -166,26 +163,25 @@ class World:
             case _:
                 pass  # the Job has gone meanwhile
 
-    def create(self, uid: str, stage: str, key: str, kind: str, attempt: int, parts: int) -> None:
-        assert kind in ("whole", "parts", "commit")
-        name = job_name(stage, key, kind, attempt)  # type: ignore[arg-type]
+    def create(self, uid: str, unit: Unit, attempt: int) -> None:
+        name = job_name(unit.stage, unit.key, unit.kind, attempt)
         if name in self.jobs:
             return  # 409
         self.jobs[name] = JobFacts(
             name=name,
-            stage=stage,
-            key=key_label(key),
-            kind=kind,  # type: ignore[arg-type]
+            stage=unit.stage,
+            key=key_label(unit.key),
+            kind=unit.kind,
             attempt=attempt,
             uid=f"job-{len(self.events)}-{name}",
             created=self.now,
             owners=frozenset({uid}),
-            completions=parts if kind == "parts" else 1,
+            completions=unit.parts if unit.kind == "parts" else 1,
         )
         pod = PodFacts(
             name=f"{name}-pod",
             job=name,
-            key=key_label(key),
+            key=key_label(unit.key),
             phase="Running",
             node="node-1",
             running=True,

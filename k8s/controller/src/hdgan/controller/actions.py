@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hdgan.controller.facts import Kind
-from hdgan.core.request import InputRef
+from hdgan.controller.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,11 @@ class ReadSavedStep:
 
 
 @dataclass(frozen=True)
-class NoteFolds:
-    """Note in the store that this tiling has the folds of the run's name."""
-
-    tiling: InputRef
-
-
-@dataclass(frozen=True)
 class CreateJob:
     """Make the Job of an attempt, and all that belongs to it; join it where it exists."""
 
-    stage: str
-    key: str
-    kind: Kind
+    unit: Unit
     attempt: int
-    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,6 @@ Action = (
     Pin
     | Observe
     | ReadSavedStep
-    | NoteFolds
     | CreateJob
     | OwnJob
     | DisownJob

@@ -18,7 +18,6 @@ from hdgan.controller.actions import (
     DeleteJob,
     DisownJob,
     ForceDeletePods,
-    NoteFolds,
     Observe,
     OwnJob,
     Pin,
@@ -36,7 +35,7 @@ from hdgan.controller.endings import (
     lost_since,
     starting,
 )
-from hdgan.controller.facts import JobFacts, Kind, PodFacts, parse_time
+from hdgan.controller.facts import JobFacts, PodFacts, parse_time
 from hdgan.controller.names import key_label
 from hdgan.controller.status import (
     FINAL,
@@ -49,6 +48,7 @@ from hdgan.controller.status import (
     shortened,
     stamp,
 )
+from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed, plan
 from hdgan.core.run import DatasetRun
 
@@ -88,6 +88,8 @@ class RunFacts:
     invalid: str = ""
     """Why it cannot."""
     deleting: bool = False
+    store: str = ""
+    """URI of its store."""
     scratch_is_claim: bool = False
     """Whether extractor and classifier run as Jobs of their own."""
     parts: dict[str, int] = field(default_factory=dict)
@@ -130,21 +132,11 @@ class Decision:
     look_again: float | None = None
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What the next Job does."""
-
-    stage: str
-    key: str
-    kind: Kind
-    parts: int = 1
-    features_key: str | None = None
-    """Key of the features a classifier reads."""
-
-
 def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
     """Where the run stands and what is to be done for it."""
-    status = run.status.model_copy(update={"observed_generation": run.generation})
+    status = run.status.model_copy(
+        update={"observed_generation": run.generation, "store": run.store or None}
+    )
     if run.deleting:
         return Decision(run.status)
     if run.run is None:
@@ -284,8 +276,7 @@ def _succeeded(
         }
     )
     status = status.model_copy(update={"macro_dice": seen.observed.macro_dice})
-    actions = (NoteFolds(artifact),) if current.name == "tiler" else ()
-    return Decision(_without_job(status.with_stage(done)), actions, 0.0)
+    return Decision(_without_job(status.with_stage(done)), (), 0.0)
 
 
 def _without_job(status: RunStatus) -> RunStatus:
@@ -472,7 +463,7 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
             "message": f"{unit.stage} waits for its turn: as many Jobs run as are allowed",
         }
         return Decision(status.model_copy(update=update), (), SOON)
-    create = CreateJob(unit.stage, unit.key, unit.kind, stage.attempt + 1, unit.parts)
+    create = CreateJob(unit, stage.attempt + 1)
     return Decision(status, (create,), SOON)
 
 
@@ -483,6 +474,10 @@ def _end(
     status: RunStatus, run: RunFacts, phase: Phase, reason: str, message: str, now: datetime
 ) -> RunStatus:
     complete = phase == "Done"
+    dataset = status.stage_named("dataset")
+    if complete:
+        place = f"{run.store}/artifacts/dataset/{dataset.key}"
+        status = status.model_copy(update={"dataset": place})
     status = status.model_copy(
         update={
             "phase": phase,

@@ -161,7 +161,8 @@ def job_facts(
 def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
     """A pod as the API server gives it."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
-    owner: Mapping[str, Any] = next((o for o in meta.get("ownerReferences") or [] if o.get("kind") == "Job"), {})
+    owners = meta.get("ownerReferences") or []
+    owner: Mapping[str, Any] = next((o for o in owners if o.get("kind") == "Job"), {})
     index = (meta.get("annotations") or {}).get(INDEX_ANNOTATION)
     statuses = [
         *(status.get("initContainerStatuses") or []),

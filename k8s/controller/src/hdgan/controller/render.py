@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hdgan.controller.decide import Unit
 from hdgan.controller.facts import (
     ATTEMPT_LABEL,
     GROUP,
@@ -31,6 +30,7 @@ from hdgan.controller.settings import (
     StagePodConfig,
     StoreConfig,
 )
+from hdgan.controller.unit import Unit
 from hdgan.core.request import StageRequest
 from hdgan.core.resources import PodConfig, ScratchConfig, SharedPodConfig
 from hdgan.core.run import API_VERSION, DatasetRun

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hdgan.controller import render
-from hdgan.controller.decide import Unit
 from hdgan.controller.settings import Settings
+from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, Observed, stage_request
 from hdgan.core.request import StageRequest
 from hdgan.core.run import DatasetRun

@@ -76,15 +76,21 @@ def _tables(title: str, model: type[BaseModel]) -> Iterator[str]:
         if (nested := _model_of(field.annotation)) is not None
     ]
     # What several sections have in common is shown once.
-    bases = [nested if nested.__base__ is Section else nested.__base__ for _, nested in inner]
-    common = {base for base in bases if base is not None and bases.count(base) > 1}
+    bases = [_base(nested) for _, nested in inner]
+    common = {base for base in bases if bases.count(base) > 1}
     for base in sorted(common, key=bases.index):
         yield from _tables(f"{title}.*", base)
     for (place, nested), base in zip(inner, bases, strict=True):
         if base not in common:
             yield from _tables(place, nested)
-        elif base is not None and nested is not base:
+        elif nested is not base:
             yield from _table(place, nested, without=frozenset(base.model_fields))
+
+
+def _base(model: type[BaseModel]) -> type[BaseModel]:
+    """The section whose fields a section only adds to, or the section itself."""
+    (parent,) = model.__bases__
+    return model if parent is Section else parent
 
 
 def _table(

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError
 from hdgan.core.store_file import FileStore
 from hdgan.core.store_protocol import ObjectInfo, Store, check_key
 
-__all__ = ["KeyMissing", "NoSpace", "ObjectInfo", "Store", "StoreError", "check_key", "open_store"]
+if TYPE_CHECKING:
+    from hdgan.core.store_s3 import S3Connection
+
+__all__ = [
+    "KeyMissing",
+    "NoSpace",
+    "ObjectInfo",
+    "Store",
+    "StoreError",
+    "check_key",
+    "connected",
+    "open_store",
+]
+
+
+_connection: ContextVar[S3Connection | None] = ContextVar("connection", default=None)
+
+
+@contextmanager
+def connected(connection: S3Connection) -> Iterator[None]:
+    """Within, this thread opens S3 stores by `connection` instead of the AWS_* settings."""
+    token = _connection.set(connection)
+    try:
+        yield
+    finally:
+        _connection.reset(token)
 
 
 def open_store(uri: str) -> Store:
@@ -34,5 +63,6 @@ def open_store(uri: str) -> Store:
     if parts.scheme == "s3":
         from hdgan.core.store_s3 import S3Store  # boto3 takes half a second: only who needs it
 
-        return S3Store(parts.netloc, parts.path.strip("/"))  # raw: S3 URIs have no escapes
+        # Raw: S3 URIs have no escapes.
+        return S3Store(parts.netloc, parts.path.strip("/"), _connection.get())
     raise StoreError(f"{uri}: unknown kind of store; use file:///path or s3://bucket/prefix")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -65,14 +66,49 @@ _TRANSFER = TransferConfig(
 )
 
 
+@dataclass(frozen=True)
+class S3Connection:
+    """How a server is reached, for programs that know several; what is None is taken from where
+    every AWS tool takes it."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    credentials: Path | None = None
+    """Folder with files named AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps
+    AWS_SESSION_TOKEN, as a mounted Secret has them."""
+    ca_file: Path | None = None
+    """Certificate authority of the server."""
+
+    def secrets(self) -> dict[str, str]:
+        """Arguments of boto3's client; {} where the credentials are not in files."""
+        if self.credentials is None:
+            return {}
+        names = {
+            "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+            "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+            "AWS_SESSION_TOKEN": "aws_session_token",
+        }
+        found = {}
+        for name, argument in names.items():
+            place = self.credentials / name
+            if place.is_file():
+                found[argument] = place.read_text(encoding="utf-8").strip()
+            elif name != "AWS_SESSION_TOKEN":
+                raise StoreError(f"there is no file {place} with the store's credentials")
+        return found
+
+
 class S3Store:
     """A `Store` under a prefix of a bucket."""
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(
+        self, bucket: str, prefix: str = "", connection: S3Connection | None = None
+    ) -> None:
         if not bucket:
             raise StoreError("s3:// needs a bucket: s3://bucket/prefix")
         self.bucket = bucket
         self.prefix = f"{check_key(prefix)}/" if prefix else ""
+        self._how = connection or S3Connection()
         self._connection: Any = None
         self._conditional: bool | None = None
 
@@ -196,7 +232,11 @@ class S3Store:
         return self._connection
 
     def _connect(self) -> Any:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = (
+            self._how.endpoint
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
         config = Config(
             connect_timeout=10,
             read_timeout=60,
@@ -210,8 +250,15 @@ class S3Store:
         )
         try:
             session = boto3.session.Session()
-            region = session.region_name or "us-east-1"
-            return session.client("s3", config=config, region_name=region)
+            region = self._how.region or session.region_name or "us-east-1"
+            return session.client(
+                "s3",
+                config=config,
+                region_name=region,
+                endpoint_url=self._how.endpoint,
+                verify=None if self._how.ca_file is None else str(self._how.ca_file),
+                **self._how.secrets(),
+            )
         except (*_ERRORS, ValueError) as error:
             raise self._explain(error, "connect to", "") from error
 

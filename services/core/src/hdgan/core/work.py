@@ -183,6 +183,10 @@ class WorkState:
                 return state
         return None
 
+    def newest_step(self) -> int:
+        """How far the most advanced state is that is listed, -1 for none; it may not verify."""
+        return max((step for step, _ in self._found()), default=-1)
+
     def discard(self) -> None:
         """Delete what all attempts have saved: the artifact exists, nobody needs it any more."""
         self._own = []

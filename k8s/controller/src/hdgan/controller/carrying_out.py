@@ -1,0 +1,183 @@
+"""Carries out what was decided, against the API server. Each of it may be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+
+from hdgan.controller import api as paths
+from hdgan.controller import render
+from hdgan.controller.actions import (
+    CreateJob,
+    DeleteJob,
+    DisownJob,
+    Event,
+    ForceDeletePods,
+    OwnJob,
+    SetTtl,
+)
+from hdgan.controller.api import Api, Conflict, Document, NotFound
+from hdgan.controller.decide import RunFacts
+from hdgan.controller.facts import KEY_LABEL, JobFacts, job_facts
+from hdgan.controller.names import job_name, key_label
+from hdgan.controller.requests import requests_for
+from hdgan.controller.settings import Settings
+from hdgan.controller.status import stamp
+from hdgan.controller.unit import Unit
+from hdgan.core.pipeline import External, Observed
+
+ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | SetTtl
+COMPONENT = "hdgan-controller"
+MAX_EVENT_MESSAGE = 1000
+
+
+class CarryingOut:
+    """Changes a cluster. `lead` is called before each change and raises where this replica does
+    not lead (any more)."""
+
+    def __init__(self, api: Api, settings: Settings, lead: Callable[[], object]) -> None:
+        self._api = api
+        self._settings = settings
+        self._lead = lead
+
+    def create_job(
+        self,
+        run: RunFacts,
+        version: str,
+        unit: Unit,
+        attempt: int,
+        external: External,
+        observed: Observed,
+    ) -> Document | None:
+        """Make the Job of an attempt and what belongs to it. None if, looking again, the run is
+        not as it was when that was decided, or another Job for the artifact is at work.
+
+        version: the run's resourceVersion as decided on.
+        """
+        assert run.run is not None
+        # What was decided on may have been late. Asked now, the server answers with the present.
+        fresh = self._api.get(paths.RUNS, run.namespace, run.name)
+        if fresh is None or fresh["metadata"]["resourceVersion"] != version:
+            return None
+        name = job_name(unit.stage, unit.key, unit.kind, attempt)
+        selector = f"{KEY_LABEL}={key_label(unit.key)}"
+        listed = self._api.list(paths.JOBS, run.namespace, labelSelector=selector)
+        others = [job for one in listed.items if (job := job_facts(one)) is not None]
+        if any(job.live and job.name != name for job in others):
+            return None
+        owner = owner_of(run)
+        requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
+        scratch = render.scratch_of(run.run, self._settings)
+        if scratch.claim is not None and unit.stage in ("extractor", "classifier"):
+            self._lead()
+            self._api.create(paths.CLAIMS, run.namespace, render.claim(unit, owner, scratch))
+        self._lead()
+        document = render.job(unit, attempt, requests, run.run, owner, self._settings)
+        made = self._api.create(paths.JOBS, run.namespace, document)
+        if made is None:
+            made = self._api.get(paths.JOBS, run.namespace, name)
+            if made is None or made["metadata"].get("deletionTimestamp"):
+                return None
+        self.complete_job(run, unit, attempt, made["metadata"]["uid"], external, observed)
+        return made
+
+    def complete_job(
+        self,
+        run: RunFacts,
+        unit: Unit,
+        attempt: int,
+        uid: str,
+        external: External,
+        observed: Observed,
+    ) -> None:
+        """Make what the pods of a Job need and a controller that died may not have made."""
+        assert run.run is not None
+        owner = owner_of(run)
+        requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
+        self._lead()
+        self._api.create(
+            paths.CONFIG_MAPS,
+            run.namespace,
+            render.request_map(unit, attempt, requests, owner, uid),
+        )
+        if render.nodes_of(run.run, unit.stage) > 1:
+            self._lead()
+            self._api.create(
+                paths.SERVICES, run.namespace, render.rendezvous(unit, attempt, owner, uid)
+            )
+
+    def change(self, run: RunFacts, action: ClusterAction, jobs: dict[str, JobFacts]) -> None:
+        """All but making Jobs."""
+        self._lead()
+        match action:
+            case OwnJob(name):
+                self._change_owners(run, name, add=True)
+            case DisownJob(name):
+                self._change_owners(run, name, add=False)
+            case DeleteJob(name):
+                uid = jobs[name].uid if name in jobs else None
+                self._api.delete(paths.JOBS, run.namespace, name, uid=uid, propagation="Foreground")
+            case ForceDeletePods(names):
+                for name in names:
+                    self._api.delete(paths.PODS, run.namespace, name, force=True)
+            case SetTtl(name):
+                seconds = self._settings.finished_job_seconds
+                self._patch_job(run, name, {"spec": {"ttlSecondsAfterFinished": seconds}})
+
+    def _change_owners(self, run: RunFacts, name: str, *, add: bool) -> None:
+        job = self._api.get(paths.JOBS, run.namespace, name)
+        if job is None:
+            return
+        owners = job["metadata"].get("ownerReferences") or []
+        others = [one for one in owners if one.get("uid") != run.uid]
+        wanted = [*others, owner_of(run).reference()] if add else others
+        if wanted == owners or not wanted:
+            return  # without an owner nobody would ever remove it
+        version = job["metadata"]["resourceVersion"]
+        change = {"metadata": {"ownerReferences": wanted, "resourceVersion": version}}
+        self._patch_job(run, name, change)
+
+    def _patch_job(self, run: RunFacts, name: str, change: Document) -> None:
+        try:
+            self._api.patch(paths.JOBS, run.namespace, name, change)
+        except (NotFound, Conflict):
+            return  # the next round sees it as it is now, and decides again
+
+    def tell(self, run: RunFacts, event: Event, now: datetime) -> None:
+        """Record an Event; the same one again raises its count."""
+        digest = hashlib.sha256(f"{run.uid}{event.reason}{event.message}".encode()).hexdigest()
+        name = f"{run.name}.{digest[:16]}"
+        document: Document = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": run.namespace},
+            "involvedObject": {
+                "apiVersion": "hdgan.io/v1alpha1",
+                "kind": "DatasetRun",
+                "name": run.name,
+                "namespace": run.namespace,
+                "uid": run.uid,
+            },
+            "type": event.kind,
+            "reason": event.reason,
+            "message": event.message[:MAX_EVENT_MESSAGE],
+            "firstTimestamp": stamp(now),
+            "lastTimestamp": stamp(now),
+            "count": 1,
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": "",
+        }
+        if self._api.create(paths.EVENTS, run.namespace, document) is not None:
+            return
+        known = self._api.get(paths.EVENTS, run.namespace, name)
+        if known is not None:
+            count = int(known.get("count") or 1) + 1
+            change = {"count": count, "lastTimestamp": stamp(now)}
+            self._api.patch(paths.EVENTS, run.namespace, name, change)
+
+
+def owner_of(run: RunFacts) -> render.Owner:
+    """The run as an owner."""
+    return render.Owner(run.name, run.uid, run.namespace)

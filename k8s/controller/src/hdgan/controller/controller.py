@@ -1,0 +1,446 @@
+"""The loop: whenever something about a run may have changed, look at it, decide, write its status,
+and do what was decided."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from hdgan.controller import api as paths
+from hdgan.controller.actions import CreateJob, Observe, Pin, ReadSavedStep
+from hdgan.controller.api import Api, ApiError, Conflict, Document, NotFound
+from hdgan.controller.carrying_out import CarryingOut
+from hdgan.controller.decide import Limits, RunFacts, Seen, decide
+from hdgan.controller.events import events_between
+from hdgan.controller.facts import (
+    KEY_LABEL,
+    MANAGED_BY,
+    MANAGED_LABEL,
+    JobFacts,
+    PodFacts,
+    job_facts,
+    pod_facts,
+)
+from hdgan.controller.looking import Looking, Memory, connection
+from hdgan.controller.names import key_label
+from hdgan.controller.progress_poll import ask
+from hdgan.controller.queueing import DelayQueue
+from hdgan.controller.reading import read_status, run_facts
+from hdgan.controller.settings import Settings
+from hdgan.controller.status import RunStatus
+from hdgan.controller.unit import Unit
+from hdgan.controller.watching import Watched
+from hdgan.core.errors import HdganError
+from hdgan.core.store import connected, open_store
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 4
+LISTING_SECONDS = 60.0
+AFTER_ERROR_SECONDS = 5.0
+REFUSALS_AFTER = 10.0
+"""Seconds a Job may be without pods before events are asked why."""
+REFUSALS_SECONDS = 20.0
+
+Key = tuple[str, str]
+"""Namespace and name of a run."""
+
+
+@dataclass
+class _Namespace:
+    runs: Watched
+    jobs: Watched
+    pods: Watched
+    creating: threading.Lock
+
+
+class Controller:
+    """Sees to the runs of the settings' namespaces, from `start` until `stop`."""
+
+    def __init__(
+        self,
+        api: Api,
+        settings: Settings,
+        *,
+        lead: Callable[[], object] = lambda: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """lead: raises where this replica does not lead (any more)."""
+        self._api = api
+        self._settings = settings
+        self._now = now
+        self._limits = Limits(
+            start_seconds=settings.start_seconds,
+            progress_seconds=settings.progress_seconds,
+            store_poll_seconds=settings.store_poll_seconds,
+        )
+        self._out = CarryingOut(api, settings, lead)
+        self._lead = lead
+        self._queue: DelayQueue[Key] = DelayQueue()
+        self._looking = Looking(settings, lambda space, name: self._queue.add((space, name)))
+        self._memory: dict[Key, Memory] = {}
+        self._by_key: dict[tuple[str, str], set[str]] = {}
+        self._waiting: dict[Key, str] = {}
+        self._written: dict[Key, float] = {}
+        self._completed: set[str] = set()
+        self._refusals: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._annotated: dict[tuple[str, str], dict[str, str]] = {}
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._spaces = {one.name: self._watch(one.name) for one in settings.namespaces}
+
+    def start(self) -> None:
+        """List everything, then begin. ApiError if that takes too long."""
+        for space in self._spaces.values():
+            for watched in (space.jobs, space.pods, space.runs):
+                watched.start()
+        end = time.monotonic() + LISTING_SECONDS
+        for name, space in self._spaces.items():
+            for watched in (space.jobs, space.pods, space.runs):
+                if not watched.wait(end - time.monotonic()):
+                    raise ApiError(f"namespace {name} could not be listed: see the log")
+        work = [self._work] * WORKERS + [self._poll_progress, self._poll_annotations]
+        for number, target in enumerate(work):
+            thread = threading.Thread(target=target, name=f"controller-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End all work that is under way, and wait for it."""
+        self._stop.set()
+        self._queue.close()
+        for space in self._spaces.values():
+            for watched in (space.jobs, space.pods, space.runs):
+                watched.stop()
+        for thread in self._threads:
+            thread.join()
+        self._looking.close()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Longest time since one of the watches has heard of the server."""
+        return max(
+            watched.silent_seconds
+            for space in self._spaces.values()
+            for watched in (space.runs, space.jobs, space.pods)
+        )
+
+    # What has changed
+
+    def _watch(self, namespace: str) -> _Namespace:
+        managed = f"{MANAGED_LABEL}={MANAGED_BY}"
+        resync = self._settings.resync_seconds
+
+        def run_changed(document: Document) -> None:
+            self._run_changed(namespace, document)
+
+        def piece_changed(document: Document) -> None:
+            label = (document["metadata"].get("labels") or {}).get(KEY_LABEL, "")
+            for name in self._by_key.get((namespace, label), ()):
+                self._queue.add((namespace, name))
+
+        return _Namespace(
+            runs=Watched(self._api, paths.RUNS, namespace, run_changed, resync_seconds=resync),
+            jobs=Watched(
+                self._api,
+                paths.JOBS,
+                namespace,
+                piece_changed,
+                resync_seconds=resync,
+                selector=managed,
+            ),
+            pods=Watched(
+                self._api,
+                paths.PODS,
+                namespace,
+                piece_changed,
+                resync_seconds=resync,
+                selector=managed,
+            ),
+            creating=threading.Lock(),
+        )
+
+    def _run_changed(self, namespace: str, document: Document) -> None:
+        name = document["metadata"]["name"]
+        self._index(namespace, name, read_status(document))
+        self._queue.add((namespace, name))
+
+    def _index(self, namespace: str, name: str, status: RunStatus) -> None:
+        """Know whom a Job or a pod concerns, and who waits for a turn."""
+        for stage in status.stages:
+            if stage.key is not None:
+                known = self._by_key.get((namespace, key_label(stage.key)), set())
+                if name not in known:
+                    # A new set: others may be iterating over the old one.
+                    self._by_key[namespace, key_label(stage.key)] = {*known, name}
+        if status.waiting_since is not None:
+            self._waiting[namespace, name] = status.waiting_since
+        else:
+            self._waiting.pop((namespace, name), None)
+
+    def _forget(self, key: Key) -> None:
+        self._memory.pop(key, None)
+        self._written.pop(key, None)
+        self._waiting.pop(key, None)
+        for place, names in list(self._by_key.items()):
+            if place[0] == key[0] and key[1] in names:
+                self._by_key[place] = names - {key[1]}
+                if not self._by_key[place]:
+                    del self._by_key[place]
+
+    # One run
+
+    def _work(self) -> None:
+        while (key := self._queue.take()) is not None:
+            again: float | None = AFTER_ERROR_SECONDS
+            try:
+                again = self.reconcile(*key)
+            except ApiError as error:
+                logger.warning("%s/%s: %s", *key, error)
+            except HdganError as error:
+                logger.warning("%s/%s: %s", *key, error)
+            except Exception:
+                logger.exception("%s/%s", *key)
+            finally:
+                if again is not None:
+                    self._queue.add(key, again)
+                self._queue.done(key)
+
+    def reconcile(self, namespace: str, name: str) -> float | None:
+        """Look, decide, write, do; returns when to look again (seconds; None: when something
+        changes)."""
+        key = (namespace, name)
+        space = self._spaces[namespace]
+        document = space.runs.get(name)
+        if document is None:
+            self._forget(key)
+            return None
+        run = run_facts(document, self._settings)
+        memory = self._memory.setdefault(key, Memory())
+        if run.run is not None and memory.observed_for != run.run.spec.retry:
+            memory.observed = memory.observed_at = memory.problem = None
+        now = self._now()
+        seen = self._seen(run, space, memory, now)
+        decision = decide(run, seen, self._limits, now)
+        again = decision.look_again
+        if self._too_soon(key, run.status, decision.status):
+            again = min(again or 0.0, self._settings.progress_seconds)
+        elif decision.status != run.status:
+            self._lead()
+            try:
+                document = self._write(space, namespace, document, decision.status)
+            except (Conflict, NotFound):
+                return 0.5  # it has changed meanwhile; the watch will tell how
+            self._written[key] = time.monotonic()
+            self._index(namespace, name, decision.status)
+            for event in events_between(run.status, decision.status):
+                self._out.tell(run, event, now)
+        run = replace(run, status=decision.status)
+        jobs = {job.name: job for job in seen.jobs}
+        for action in decision.actions:
+            if isinstance(action, Pin | Observe | ReadSavedStep):
+                self._looking.begin(run, memory, action)
+            elif isinstance(action, CreateJob):
+                self._create(space, run, memory, document, action)
+            else:
+                self._out.change(run, action, jobs)
+        self._complete(run, memory, jobs)
+        return again
+
+    def _write(
+        self, space: _Namespace, namespace: str, document: Document, status: RunStatus
+    ) -> Document:
+        written = self._api.replace_status(
+            paths.RUNS, namespace, {**document, "status": status.dump()}
+        )
+        space.runs.remember(written)
+        return written
+
+    def _too_soon(self, key: Key, before: RunStatus, after: RunStatus) -> bool:
+        """Whether only the progress has changed, and was written just now."""
+        if before == after or before.model_copy(update={"progress": after.progress}) != after:
+            return False
+        since = time.monotonic() - self._written.get(key, float("-inf"))
+        return since < self._settings.progress_seconds
+
+    def _seen(self, run: RunFacts, space: _Namespace, memory: Memory, now: datetime) -> Seen:
+        keys = {key_label(stage.key) for stage in run.status.stages if stage.key is not None}
+        pods = [
+            pod_facts(one)
+            for one in space.pods.all()
+            if (one["metadata"].get("labels") or {}).get(KEY_LABEL) in keys
+        ]
+        jobs = []
+        for one in space.jobs.all():
+            if (one["metadata"].get("labels") or {}).get(KEY_LABEL) not in keys:
+                continue
+            own = [pod for pod in pods if pod.job == one["metadata"]["name"]]
+            job = job_facts(one, own)
+            if job is not None:
+                jobs.append(replace(job, refusals=self._why_no_pods(run.namespace, job, now)))
+        current = next((stage for stage in run.status.stages if not stage.over), None)
+        mine = current is not None and memory.progress_of == current.job
+        return Seen(
+            external=memory.external,
+            observed=memory.observed,
+            observed_at=memory.observed_at,
+            problem=memory.problem,
+            store_error=memory.store_error,
+            jobs=tuple(jobs),
+            pods=tuple(pods),
+            free_slot=self._free_slot(run, space),
+            progress=memory.progress if mine else None,
+            progress_changed=memory.progress_changed if mine else None,
+            saved_step=None if current is None else memory.saved.get(current.job or ""),
+        )
+
+    def _free_slot(self, run: RunFacts, space: _Namespace) -> bool:
+        """Whether a Job may be made for this run: not before those who wait for longer."""
+        live = sum(
+            1 for one in space.jobs.all() if (job := job_facts(one)) is not None and job.live
+        )
+        mine = (run.status.waiting_since or "~", run.name)  # "~" is behind all times
+        ahead = sum(
+            1
+            for (namespace, name), since in list(self._waiting.items())
+            if namespace == run.namespace and (since, name) < mine
+        )
+        return live + ahead < self._settings.max_active_jobs
+
+    def _why_no_pods(self, namespace: str, job: JobFacts, now: datetime) -> tuple[str, ...]:
+        """What events say of a Job that has had no pods for a while."""
+        old = job.created is not None and now - job.created > timedelta(seconds=REFUSALS_AFTER)
+        if not job.live or job.pods or job.suspended or job.deleting or not old:
+            self._refusals.pop(job.uid, None)
+            return ()
+        asked, known = self._refusals.get(job.uid, (float("-inf"), ()))
+        if time.monotonic() - asked < REFUSALS_SECONDS:
+            return known
+        listed = self._api.list(
+            paths.EVENTS,
+            namespace,
+            fieldSelector=f"involvedObject.kind=Job,involvedObject.name={job.name}",
+        )
+        found = tuple(
+            str(one.get("message") or "")
+            for one in listed.items
+            if one.get("reason") == "FailedCreate"
+            and (one.get("involvedObject") or {}).get("uid") in (None, job.uid)
+        )
+        self._refusals[job.uid] = (time.monotonic(), found[-3:])
+        return found[-3:]
+
+    def _create(
+        self,
+        space: _Namespace,
+        run: RunFacts,
+        memory: Memory,
+        document: Document,
+        action: CreateJob,
+    ) -> None:
+        external = run.status.pinned.external() if run.status.pinned else memory.external
+        observed = memory.observed or run.status.observed()
+        if external is None:
+            return
+        with space.creating:
+            if not self._free_slot(run, space):
+                return
+            made = self._out.create_job(
+                run,
+                document["metadata"]["resourceVersion"],
+                action.unit,
+                action.attempt,
+                external,
+                observed,
+            )
+            if made is not None:
+                self._completed.add(made["metadata"]["uid"])
+                space.jobs.remember(made)
+        self._queue.add((run.namespace, run.name))
+
+    def _complete(self, run: RunFacts, memory: Memory, jobs: dict[str, JobFacts]) -> None:
+        """Once for each Job this process has not made: what belongs to it may be missing."""
+        current = next((stage for stage in run.status.stages if not stage.over), None)
+        job = None if current is None else jobs.get(current.job or "")
+        if job is None or current is None or not job.live or job.uid in self._completed:
+            return
+        if run.status.pinned is None or current.key is None or current.kind is None:
+            return
+        unit = Unit(current.name, current.key, current.kind, current.parts)
+        if current.name == "classifier":
+            unit = replace(unit, features_key=run.status.stage_named("extractor").key)
+        external = run.status.pinned.external()
+        observed = memory.observed or run.status.observed()
+        self._out.complete_job(run, unit, current.attempt, job.uid, external, observed)
+        self._completed.add(job.uid)
+
+    # What nobody tells of
+
+    def _poll_progress(self) -> None:
+        while not self._stop.wait(self._settings.progress_seconds):
+            try:
+                for name, space in self._spaces.items():
+                    self._read_progress(name, space)
+            except Exception:
+                logger.exception("reading progress")
+
+    def _read_progress(self, namespace: str, space: _Namespace) -> None:
+        pods: dict[str, list[PodFacts]] = {}
+        for one in space.pods.all():
+            pod = pod_facts(one)
+            if pod.running and pod.job is not None:
+                pods.setdefault(pod.job, []).append(pod)
+        found = ask(pods, self._settings.metrics_port)
+        for document in space.runs.all():
+            name = document["metadata"]["name"]
+            status = read_status(document)
+            current = next((stage for stage in status.stages if not stage.over), None)
+            memory = self._memory.get((namespace, name))
+            if current is None or memory is None or current.job not in found:
+                continue
+            progress = found[current.job]
+            before = memory.progress if memory.progress_of == current.job else None
+            if before is None or (progress.done, progress.unit) != (before.done, before.unit):
+                memory.progress_changed = self._now()
+            memory.progress, memory.progress_of = progress, current.job
+            self._queue.add((namespace, name))
+
+    def _poll_annotations(self) -> None:
+        """One listing for each store that runs wait in, whatever their number."""
+        while not self._stop.wait(self._settings.store_poll_seconds):
+            waiting: dict[tuple[str, str], list[tuple[str, str]]] = {}
+            for namespace, space in self._spaces.items():
+                for document in space.runs.all():
+                    status = read_status(document)
+                    digest = status.stage_named("candidates").content_digest
+                    if status.phase == "AwaitingAnnotation" and digest is not None:
+                        resources = (document.get("spec") or {}).get("resources") or {}
+                        place = (namespace, resources.get("store") or "default")
+                        name = document["metadata"]["name"]
+                        waiting.setdefault(place, []).append((name, digest))
+            for place, runs in waiting.items():
+                try:
+                    self._look_for_annotations(place, runs)
+                except HdganError as error:
+                    logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
+                except Exception:
+                    logger.exception("annotations in store %s of %s", place[1], place[0])
+
+    def _look_for_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
+        config = self._settings.store(*place)
+        latest: dict[str, str] = {}
+        with connected(connection(config)):
+            for key in open_store(config.uri).list("annotations/"):
+                _, digest, version = (*key.split("/"), "", "")[:3]
+                latest[digest] = max(latest.get(digest, ""), version)
+        before = self._annotated.get(place, {})
+        self._annotated[place] = latest
+        for name, digest in runs:
+            if latest.get(digest) != before.get(digest):
+                memory = self._memory.setdefault((place[0], name), Memory())
+                memory.observed = None
+                self._queue.add((place[0], name))

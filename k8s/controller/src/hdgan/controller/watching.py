@@ -1,0 +1,166 @@
+"""Objects of one kind as the API server last told of them: listed, then watched, and listed again
+whenever the watch cannot be trusted."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hdgan.controller.api import Api, ApiError, Document, Gone
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 60.0
+"""Length of one watch. Short, so that a connection that has gone silent is noticed soon."""
+LONGEST_PAUSE = 30.0
+
+Changed = Callable[[Document], None]
+"""Called with an object that is new, changed or gone (as it was last)."""
+
+
+class Watched:
+    """A cache of all objects of a collection in a namespace, kept by a thread of its own."""
+
+    def __init__(
+        self,
+        api: Api,
+        collection: str,
+        namespace: str,
+        changed: Changed,
+        *,
+        resync_seconds: float,
+        selector: str | None = None,
+        watch_seconds: float = WATCH_SECONDS,
+    ) -> None:
+        self._api = api
+        self._collection = collection
+        self._namespace = namespace
+        self._changed = changed
+        self._resync = resync_seconds
+        self._watch_seconds = watch_seconds
+        self._query = {"labelSelector": selector} if selector else {}
+        self._objects: dict[str, Document] = {}
+        self._lock = threading.Lock()
+        self._listed = threading.Event()
+        self._stop = threading.Event()
+        self._heard = 0.0
+        self._thread = threading.Thread(
+            target=self._work, name=f"watch-{collection.rpartition('/')[2]}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to list and watch."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether everything has been listed once, waiting at most so long."""
+        return self._listed.wait(seconds)
+
+    def stop(self) -> None:
+        """Stop; the thread ends when its current request does."""
+        self._stop.set()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Time since the server was last heard of."""
+        return time.monotonic() - self._heard
+
+    def get(self, name: str) -> Document | None:
+        """An object by name."""
+        with self._lock:
+            return self._objects.get(name)
+
+    def all(self) -> list[Document]:
+        """All objects."""
+        with self._lock:
+            return list(self._objects.values())
+
+    def remember(self, document: Document) -> None:
+        """Take an answer to a write of our own, which the watch may tell of only later."""
+        with self._lock:
+            self._take(document)
+
+    def _work(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                version = self._list()
+                failures = 0
+                self._watch(version)
+            except Gone:
+                continue
+            except ApiError as error:
+                failures += 1
+                pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(failures, 8)) * random.uniform(0.5, 1)
+                logger.warning("watching %s: %s", self._collection, error)
+                self._stop.wait(pause)
+            except Exception:
+                # Whatever it is: a cache that nobody keeps would be believed for ever.
+                logger.exception("watching %s", self._collection)
+                self._stop.wait(LONGEST_PAUSE)
+
+    def _list(self) -> str:
+        listed = self._api.list(self._collection, self._namespace, **self._query)
+        self._heard = time.monotonic()
+        names = {one["metadata"]["name"] for one in listed.items}
+        with self._lock:
+            gone = [one for name, one in self._objects.items() if name not in names]
+            for one in gone:
+                del self._objects[one["metadata"]["name"]]
+            for one in listed.items:
+                self._take(one)
+        self._listed.set()
+        self._tell([*gone, *listed.items])
+        return listed.version
+
+    def _watch(self, version: str) -> None:
+        """Until everything is to be listed again."""
+        end = time.monotonic() + self._resync * random.uniform(0.8, 1.2)
+        while not self._stop.is_set() and time.monotonic() < end:
+            seconds = min(self._watch_seconds, max(1.0, end - time.monotonic()))
+            for kind, document in self._api.watch(
+                self._collection, self._namespace, version, seconds=seconds, **self._query
+            ):
+                self._heard = time.monotonic()
+                version = document["metadata"]["resourceVersion"]
+                if kind == "BOOKMARK":
+                    continue
+                with self._lock:
+                    if kind == "DELETED":
+                        self._objects.pop(document["metadata"]["name"], None)
+                    else:
+                        self._take(document)
+                self._tell([document])
+                if self._stop.is_set():
+                    return
+            self._heard = time.monotonic()
+
+    def _take(self, document: Document) -> None:
+        name = document["metadata"]["name"]
+        known = self._objects.get(name)
+        if known is None or not _older(document, known):
+            self._objects[name] = document
+
+    def _tell(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            try:
+                self._changed(document)
+            except Exception:
+                logger.exception("a change of %s", self._collection)
+
+
+def _older(one: Document, other: Document) -> bool:
+    """Whether `one` is an earlier version of the same object."""
+    if one["metadata"].get("uid") != other["metadata"].get("uid"):
+        return False
+    return _number(one) < _number(other)
+
+
+def _number(document: Document) -> int:
+    """Versions are opaque by contract and numbers in fact; others are taken as they come."""
+    version: Any = document["metadata"].get("resourceVersion", "")
+    return int(version) if str(version).isdecimal() else 0
