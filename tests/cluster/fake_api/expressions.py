@@ -1,4 +1,4 @@
-"""A small part of CEL, enough for the rules of a schema: paths, has, size, comparison, logic.
+"""A small part of CEL, enough for the rules of a schema: paths, has, comparison, logic, lists.
 
 A rule that uses more is not looked at; `unsupported` says which those are.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-Run = Callable[[Any, Any], Any]
+Names = dict[str, Any]
+Run = Callable[[Names], Any]
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -41,7 +42,7 @@ def holds(rule: str, value: Any, old: Any) -> bool:
     if old is None and re.search(r"\boldSelf\b", rule):
         return True
     try:
-        return run(value, old) is True
+        return run({"self": value, "oldSelf": old}) is True
     except Absent:
         return False
 
@@ -92,6 +93,7 @@ class _Parser:
     def __init__(self, tokens: list[_Token]) -> None:
         self.tokens = tokens
         self.at = 0
+        self._variables = ["self", "oldSelf"]
 
     def _next(self) -> str:
         return self.tokens[self.at].text if self.at < len(self.tokens) else ""
@@ -113,7 +115,7 @@ class _Parser:
         yes = self.choice()
         self._need(":")
         no = self.choice()
-        return lambda value, old: yes(value, old) if test(value, old) else no(value, old)
+        return lambda names: yes(names) if test(names) else no(names)
 
     def _either(self) -> Run:
         parts = [self._both()]
@@ -138,19 +140,41 @@ class _Parser:
     def _not(self) -> Run:
         if self._take("!"):
             inner = self._not()
-            return lambda value, old: not inner(value, old)
+            return lambda names: not inner(names)
         return self._path()
 
     def _path(self) -> Run:
         run = self._atom()
         while self._take("."):
             name = self._name()
-            if self._next() == "(":
-                raise NotSupported(name)
-            run = _member(run, name)
+            run = self._method(run, name) if self._take("(") else _member(run, name)
         if self._next() == "[":
             raise NotSupported("[")
         return run
+
+    def _method(self, run: Run, name: str) -> Run:
+        if name == "size":
+            self._need(")")
+            return lambda names: len(run(names))
+        if name in _MACROS:
+            return self._macro(run, name)
+        method = _METHODS.get(name)
+        if method is None:
+            raise NotSupported(name)
+        argument = self.choice()
+        self._need(")")
+        return _compared(run, argument, method)
+
+    def _macro(self, run: Run, name: str) -> Run:
+        """`list.all(one, test)` and the like."""
+        variable = self._name()
+        self._need(",")
+        self._variables.append(variable)
+        test = self.choice()
+        self._variables.pop()
+        self._need(")")
+        macro = _MACROS[name]
+        return lambda names: macro(run(names), lambda one: test({**names, variable: one}))
 
     def _name(self) -> str:
         if self.at >= len(self.tokens) or self.tokens[self.at].kind != "name":
@@ -171,32 +195,34 @@ class _Parser:
         self.at += 1
         if token.kind == "number":
             number = float(token.text) if "." in token.text else int(token.text)
-            return lambda value, old: number
+            return lambda names: number
         if token.kind == "text":
             text = token.text[1:-1]
             if "\\" in text:
                 raise NotSupported(text)
-            return lambda value, old: text
+            return lambda names: text
         if token.text in ("has", "size"):
             return self._call(token.text)
-        simple = _WORDS.get(token.text)
-        if simple is None:
+        if token.text in self._variables:
+            return lambda names: names[token.text]
+        if token.text not in _WORDS:
             raise NotSupported(token.text)
-        return simple
+        word = _WORDS[token.text]
+        return lambda names: word
 
     def _call(self, name: str) -> Run:
         self._need("(")
         inner = self._path()
         self._need(")")
         if name == "size":
-            return lambda value, old: len(inner(value, old))
+            return lambda names: len(inner(names))
 
-        def has(value: Any, old: Any) -> bool:
+        def has(names: Names) -> bool:
+            # A null that is allowed counts as absent here.
             try:
-                inner(value, old)
+                return inner(names) is not None
             except Absent:
                 return False
-            return True
 
         return has
 
@@ -206,20 +232,20 @@ class _Parser:
             items.append(self.choice())
             if not self._take(",") and self._next() != "]":
                 raise NotSupported(self._next())
-        return lambda value, old: [item(value, old) for item in items]
+        return lambda names: [item(names) for item in items]
 
 
 def _any(parts: list[Run]) -> Run:
-    return lambda value, old: any(part(value, old) for part in parts)
+    return lambda names: any(part(names) for part in parts)
 
 
 def _all(parts: list[Run]) -> Run:
-    return lambda value, old: all(part(value, old) for part in parts)
+    return lambda names: all(part(names) for part in parts)
 
 
 def _member(run: Run, name: str) -> Run:
-    def member(value: Any, old: Any) -> Any:
-        here = run(value, old)
+    def member(names: Names) -> Any:
+        here = run(names)
         if not isinstance(here, dict) or name not in here:
             raise Absent(name)
         return here[name]
@@ -228,12 +254,25 @@ def _member(run: Run, name: str) -> Run:
 
 
 def _compared(left: Run, right: Run, compare: Callable[[Any, Any], bool]) -> Run:
-    return lambda value, old: compare(left(value, old), right(value, old))
+    return lambda names: compare(left(names), right(names))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Two values with the same null somewhere in them differ."""
+    return bool(one == other) and (one is None or not _has_null(one))
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_null(one) for one in value.values())
+    if isinstance(value, list):
+        return any(_has_null(one) for one in value)
+    return value is None
 
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda a, b: bool(a == b),
-    "!=": lambda a, b: bool(a != b),
+    "==": _equal,
+    "!=": lambda a, b: not _equal(a, b),
     "<=": lambda a, b: bool(a <= b),
     ">=": lambda a, b: bool(a >= b),
     "<": lambda a, b: bool(a < b),
@@ -241,10 +280,19 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "in": lambda a, b: a in b,
 }
 
-_WORDS: dict[str, Run] = {
-    "self": lambda value, old: value,
-    "oldSelf": lambda value, old: old,
-    "true": lambda value, old: True,
-    "false": lambda value, old: False,
-    "null": lambda value, old: None,
+_METHODS: dict[str, Callable[[Any, Any], bool]] = {
+    "contains": lambda text, part: part in text,
+    "startsWith": lambda text, part: bool(text.startswith(part)),
+    "endsWith": lambda text, part: bool(text.endswith(part)),
+    "matches": lambda text, pattern: re.search(pattern, text) is not None,
 }
+
+_MACROS: dict[str, Callable[[Any, Run], Any]] = {
+    "all": lambda many, test: all(test(one) for one in many),
+    "exists": lambda many, test: any(test(one) for one in many),
+    "exists_one": lambda many, test: sum(1 for one in many if test(one)) == 1,
+    "filter": lambda many, test: [one for one in many if test(one)],
+    "map": lambda many, test: [test(one) for one in many],
+}
+
+_WORDS: dict[str, object] = {"true": True, "false": False, "null": None}

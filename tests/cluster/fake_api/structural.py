@@ -50,20 +50,21 @@ def _pruned(value: Any, schema: Json, path: str, unknown: list[str]) -> Any:
 
 
 def fill_defaults(value: Any, schema: Json) -> None:
-    """Writes the schema's defaults into the object, and takes nulls away where one is due."""
+    """Drops nulls that are not allowed, and writes the schema's defaults into the object."""
     if isinstance(value, dict):
-        for name, inner in schema.get("properties", {}).items():
-            if value.get(name, ...) is None and "default" in inner and not inner.get("nullable"):
+        properties: Json = schema.get("properties", {})
+        more = schema.get("additionalProperties")
+        for name, one in list(value.items()):
+            inner = properties.get(name, more if isinstance(more, dict) else None)
+            if one is None and inner is not None and not inner.get("nullable"):
                 del value[name]
+        for name, inner in properties.items():
             if name not in value and "default" in inner:
                 value[name] = copy.deepcopy(inner["default"])
-            if name in value:
-                fill_defaults(value[name], inner)
-        more = schema.get("additionalProperties")
-        if isinstance(more, dict):
-            for name, one in value.items():
-                if name not in schema.get("properties", {}):
-                    fill_defaults(one, more)
+        for name, one in value.items():
+            inner = properties.get(name, more if isinstance(more, dict) else None)
+            if inner is not None:
+                fill_defaults(one, inner)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for one in value:
             fill_defaults(one, schema["items"])
