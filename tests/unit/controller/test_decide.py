@@ -70,7 +70,6 @@ def test_a_run_goes_through_its_stages_and_is_done() -> None:
         ("StoreReachable", "True"),
     ]
     assert all(job.has_ttl for job in world.jobs.values())
-    assert [ref.stage for ref in world.folds] == ["tiler"]
     assert set(world.most_live.values()) == {1}
 
 

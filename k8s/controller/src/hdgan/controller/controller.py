@@ -25,7 +25,7 @@ from hdgan.controller.facts import (
     job_facts,
     pod_facts,
 )
-from hdgan.controller.looking import Looking, Memory, connection
+from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.names import key_label
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
@@ -35,7 +35,6 @@ from hdgan.controller.status import RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.controller.watching import Watched
 from hdgan.core.errors import HdganError
-from hdgan.core.store import connected, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +80,8 @@ class Controller:
         self._out = CarryingOut(api, settings, lead)
         self._lead = lead
         self._queue: DelayQueue[Key] = DelayQueue()
-        self._looking = Looking(settings, lambda space, name: self._queue.add((space, name)))
+        self._stores = Stores(settings)
+        self._looking = Looking(self._stores, lambda space, name: self._queue.add((space, name)))
         self._memory: dict[Key, Memory] = {}
         self._by_key: dict[tuple[str, str], set[str]] = {}
         self._waiting: dict[Key, str] = {}
@@ -426,17 +426,16 @@ class Controller:
                 try:
                     self._look_for_annotations(place, runs)
                 except HdganError as error:
+                    self._stores.forget(*place)
                     logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
                 except Exception:
                     logger.exception("annotations in store %s of %s", place[1], place[0])
 
     def _look_for_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
-        config = self._settings.store(*place)
         latest: dict[str, str] = {}
-        with connected(connection(config)):
-            for key in open_store(config.uri).list("annotations/"):
-                _, digest, version = (*key.split("/"), "", "")[:3]
-                latest[digest] = max(latest.get(digest, ""), version)
+        for key in self._stores.get(*place).list("annotations/"):
+            _, digest, version = (*key.split("/"), "", "")[:3]
+            latest[digest] = max(latest.get(digest, ""), version)
         before = self._annotated.get(place, {})
         self._annotated[place] = latest
         for name, digest in runs:

@@ -574,13 +574,11 @@ class Elector:
 
     def leads(self) -> bool:
         """Whether this replica leads now. Takes no lock and waits for nobody."""
-        until = self._candidacy.until
-        return self._clock() < until
+        return self._left() > 0
 
     def require(self) -> float:
         """Seconds of leadership that are left for certain. NotLeading if there are none."""
-        until = self._candidacy.until
-        left = until - self._clock()
+        left = self._left()
         if left <= 0:
             raise NotLeading(f"{self._identity} does not lead: nothing may be changed")
         return left
@@ -627,6 +625,11 @@ class Elector:
         self._begun.set()
         if self._backstop:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _left(self) -> float:
+        # The clock is read last: what comes between would make the time too early.
+        until = self._candidacy.until
+        return until - self._clock()
 
     def _turn(self, pause: threading.Event) -> None:
         """One step of the candidacy; `pause` ends a rest early."""

@@ -51,12 +51,40 @@ class Memory:
     under_way: set[Look] = field(default_factory=set)
 
 
+class Stores:
+    """The stores of an installation, each opened once. For several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: dict[tuple[str, str | None], Store] = {}
+        self._lock = threading.Lock()
+
+    def config(self, namespace: str, name: str | None) -> StoreConfig:
+        """Its declaration."""
+        return self._settings.store(namespace, name)
+
+    def get(self, namespace: str, name: str | None) -> Store:
+        """The store a namespace's run means. RequestError if there is none."""
+        config = self._settings.store(namespace, name)
+        with self._lock:
+            store = self._opened.get((namespace, name))
+            if store is None:
+                with connected(connection(config)):
+                    store = self._opened[namespace, name] = open_store(config.uri)
+            return store
+
+    def forget(self, namespace: str, name: str | None) -> None:
+        """Open it anew next time: its credentials may have been renewed."""
+        with self._lock:
+            self._opened.pop((namespace, name), None)
+
+
 class Looking:
     """Carries out looks at stores and tells when one is done."""
 
-    def __init__(self, settings: Settings, done: Callable[[str, str], None]) -> None:
+    def __init__(self, stores: Stores, done: Callable[[str, str], None]) -> None:
         """done: called with namespace and name of the run when its memory has changed."""
-        self._settings = settings
+        self._stores = stores
         self._done = done
         self._pool = ThreadPoolExecutor(THREADS, "store")
         self._lock = threading.Lock()
@@ -74,14 +102,16 @@ class Looking:
         self._pool.shutdown(cancel_futures=True)
 
     def _carry_out(self, run: RunFacts, memory: Memory, look: Look) -> None:
+        assert run.run is not None
+        place = run.namespace, run.run.spec.resources.store
         try:
-            assert run.run is not None
-            config = self._settings.store(run.namespace, run.run.spec.resources.store)
-            with connected(connection(config)):
-                _do(open_store(config.uri), run, run.run, memory, look)
+            # Slides are read with the credentials of the store, too.
+            with connected(connection(self._stores.config(*place))):
+                _do(self._stores.get(*place), run, run.run, memory, look)
             memory.store_error = None
         except StoreError as error:
             memory.store_error = str(error)
+            self._stores.forget(*place)
         except HdganError as error:
             memory.problem = str(error)
         except Exception as error:

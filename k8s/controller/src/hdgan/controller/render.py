@@ -48,6 +48,8 @@ STAGE_NAMES: Final[Mapping[str, StageName]] = {
 }
 """Names in files of the nodes of the graph."""
 
+KEY_ANNOTATION: Final = f"{GROUP}/key"
+"""The whole key, which a label has no room for."""
 CONTAINER: Final = "stage"
 FEATURES: Final = "features"
 """The extractor where it runs in the classifier's pod."""
@@ -172,7 +174,7 @@ def job(
         "podReplacementPolicy": "Failed",
         "suspend": run.spec.resources.queue is not None,
         "template": {
-            "metadata": {"labels": dict(labels)},
+            "metadata": {"labels": dict(labels), "annotations": {KEY_ANNOTATION: unit.key}},
             "spec": _pod(unit, name, requests, run, owner, settings),
         },
     }
@@ -190,9 +192,9 @@ def job(
     if run.spec.resources.queue is not None:
         labels[QUEUE_LABEL] = run.spec.resources.queue
     pods = settings.pods.get(STAGE_NAMES[unit.stage], StagePodConfig())
-    spec["template"]["metadata"]["labels"] |= pods.labels
-    if pods.annotations:
-        spec["template"]["metadata"]["annotations"] = dict(pods.annotations)
+    template = spec["template"]["metadata"]
+    template["labels"] = {**pods.labels, **template["labels"]}  # ours are not to be changed
+    template["annotations"] |= pods.annotations
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -200,7 +202,7 @@ def job(
             "name": name,
             "namespace": owner.namespace,
             "labels": labels,
-            "annotations": {f"{GROUP}/key": unit.key},
+            "annotations": {KEY_ANNOTATION: unit.key},
             "ownerReferences": [owner.reference()],
         },
         "spec": spec,

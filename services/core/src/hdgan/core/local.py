@@ -288,6 +288,10 @@ def failure_message(stage: str, ended: Ended) -> str:
 
 def run_local(run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> RunResult:
     """Run a pipeline on this machine, as far as it goes."""
+    if run.spec.suspend:
+        raise RequestError(
+            "spec.suspend is true: set it to false to run this here, or submit it to a cluster"
+        )
     if "://" not in store_uri:
         store_uri = Path(store_uri).absolute().as_uri()
     try:

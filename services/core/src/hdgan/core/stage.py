@@ -12,6 +12,7 @@ function has committed it itself) and turns every error into the exit code of th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import json
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 GRACE_VARIABLE = "HDGAN_GRACE_SECONDS"
 PORT_VARIABLE = "HDGAN_METRICS_PORT"
 HOST_VARIABLE = "HDGAN_METRICS_HOST"
+TERMINATION_VARIABLE = "HDGAN_TERMINATION_LOG"
+"""A file for the last words, which Kubernetes keeps with the pod: digest or error."""
+MAX_LAST_WORDS = 4000
 DEFAULT_GRACE_SECONDS = 60.0
 PROGRESS_INTERVAL = 0.25
 EXIT_STOPPED = Stopped.exit_code
@@ -295,10 +299,22 @@ def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[
         with _Signals(stop, emitter, _grace(environ)):
             digest = _run(stages, request, environ, emitter, stop)
     except Exception as error:
-        return _report(error, emitter)
+        code, message = _report(error, emitter)
+        _last_words(environ, message)
+        return code
     if digest is not None or not _follows(stages, environ):
         emitter.emit("result", {"contentDigest": digest})
+        _last_words(environ, json.dumps({"contentDigest": digest}))
     return 0
+
+
+def _last_words(environ: Mapping[str, str], text: str) -> None:
+    """Leave them where they are looked for. Whatever is wrong there changes nothing here."""
+    place = environ.get(TERMINATION_VARIABLE)
+    if place:
+        with contextlib.suppress(OSError):
+            data = text.encode()
+            Path(place).write_bytes(data[:MAX_LAST_WORDS])
 
 
 def _run(
@@ -503,8 +519,9 @@ class _Signals:
         os._exit(EXIT_STOPPED)
 
 
-def _report(error: Exception, emitter: Emitter) -> int:
-    """Say what went wrong, as an event; the traceback of a bug goes to stderr."""
+def _report(error: Exception, emitter: Emitter) -> tuple[int, str]:
+    """Say what went wrong, as an event; the traceback of a bug goes to stderr. Returns the exit
+    code and the message."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
         error = NoSpace(f"no space left on the disk{where}: free some, then start again")
@@ -518,7 +535,7 @@ def _report(error: Exception, emitter: Emitter) -> int:
         traceback.print_exception(error, file=sys.stderr)
         sys.stderr.flush()
     emitter.emit("error", _error_fields(type(error).__name__, message, code))
-    return code
+    return code, message
 
 
 def _error_fields(name: str, message: str, code: int) -> dict[str, Any]:
