@@ -7,7 +7,6 @@ import heapq
 import itertools
 import logging
 import math
-import os
 import random
 import signal
 import subprocess
@@ -372,6 +371,8 @@ class Replica:
             self._later(self.world.now, lambda: answer(outcome))
 
         self._send(step, arrives)
+        if self.world.random.random() < self.world.faults.freezes / 10:
+            self.freeze()  # The worst moment: the answer is the first thing it sees again.
         limit = self.world.now + self.world.config.retry_seconds / self.rate
         self._later(limit, lambda: answer(Failed("no answer")))
 
@@ -535,6 +536,9 @@ def test_a_suspended_machine_finds_its_leadership_over() -> None:
     with electing(MemoryLease(RELEASED), clock=lambda: boottime() + jump) as (elector, lost):
         assert elector.wait_to_lead(stop_after())
         jump = 100.0
+        # At once, although the watchdog still sleeps.
+        with pytest.raises(NotLeading):
+            elector.require()
         assert not elector.leads()
         assert wait_until(lambda: lost.times == 1)
         assert not elector.leads()
@@ -759,7 +763,6 @@ def leading_process(url: str, how: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     timer = threading.Timer(3 * PATIENCE, process.kill)
     timer.start()
