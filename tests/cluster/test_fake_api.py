@@ -1,6 +1,6 @@
 """The fake API server behaves as a real one where a controller can go wrong.
 
-Tests that ask for no more than `api_client` and `namespace` hold for a real cluster, too.
+Tests that do not ask for `api_server` are about what any API server does, a real cluster's too.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def test_every_kind_is_made_found_listed_patched_and_deleted(
     replaced = resource.replace(namespace=namespace, body=patched.to_dict())
     assert replaced.metadata.uid == made.metadata.uid
     resource.delete(namespace=namespace, name=name, propagation_policy="Background")
-    wait_for(lambda: not resource.get(namespace=namespace).items)
+    wait_for(lambda: not resource.get(namespace=namespace).items, seconds=60)
 
 
 def test_new_objects_have_uid_time_and_version(core: Any, batch: Any, namespace: str) -> None:
@@ -377,7 +377,9 @@ def test_an_object_stays_in_the_namespace_of_its_path(core: Any, namespace: str)
         core.create_namespaced_config_map(namespace, body)
 
 
-def test_generation_counts_changes_of_the_spec(batch: Any, namespace: str) -> None:
+def test_generation_counts_changes_of_the_spec(
+    api_server: FakeApiServer, batch: Any, namespace: str
+) -> None:
     batch.create_namespaced_job(namespace, job())
     labelled = batch.patch_namespaced_job("j", namespace, {"metadata": {"labels": {"a": "b"}}})
     assert labelled.metadata.generation == 1
@@ -459,10 +461,12 @@ def test_json_patch_tests_before_it_changes(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map())
     good = [
         {"op": "test", "path": "/data/x", "value": "1"},
-        {"op": "add", "path": "/data/a~1b", "value": "2"},
-        {"op": "remove", "path": "/data/x"},
+        {"op": "add", "path": "/metadata/labels", "value": {}},
+        {"op": "add", "path": "/metadata/labels/a.io~1b", "value": "2"},
+        {"op": "replace", "path": "/data/x", "value": "3"},
     ]
-    assert core.patch_namespaced_config_map("a", namespace, good).data == {"a/b": "2"}
+    patched = core.patch_namespaced_config_map("a", namespace, good)
+    assert (patched.data, patched.metadata.labels) == ({"x": "3"}, {"a.io/b": "2"})
     with refused(422, "Invalid"):
         core.patch_namespaced_config_map("a", namespace, good)
 
@@ -505,7 +509,9 @@ def test_strategic_patch_is_not_for_custom_kinds(
         )
 
 
-def test_spec_and_status_of_a_job_are_written_apart(batch: Any, namespace: str) -> None:
+def test_spec_and_status_of_a_job_are_written_apart(
+    api_server: FakeApiServer, batch: Any, namespace: str
+) -> None:
     made = batch.create_namespaced_job(namespace, job() | {"status": {"active": 7}})
     assert made.status.active is None
     batch.patch_namespaced_job("j", namespace, {"status": {"active": 7}})
@@ -522,7 +528,9 @@ def test_spec_and_status_of_a_job_are_written_apart(batch: Any, namespace: str) 
     assert reported.metadata.labels["told"] == "yes"
 
 
-def test_spec_and_status_of_a_pod_are_written_apart(core: Any, namespace: str) -> None:
+def test_spec_and_status_of_a_pod_are_written_apart(
+    api_server: FakeApiServer, core: Any, namespace: str
+) -> None:
     made = core.create_namespaced_pod(namespace, pod() | {"status": {"phase": "Running"}})
     assert made.status.phase == "Pending"
     patch = {"status": {"message": "hello"}, "spec": {"activeDeadlineSeconds": 5}}
@@ -1289,13 +1297,57 @@ def test_pods_of_a_job_do_not_restart_always(batch: Any, namespace: str) -> None
         batch.create_namespaced_job(namespace, body)
 
 
-def test_the_spec_of_a_pod_is_fixed(core: Any, namespace: str) -> None:
+def test_the_spec_of_a_pod_is_fixed(api_server: FakeApiServer, core: Any, namespace: str) -> None:
     core.create_namespaced_pod(namespace, pod())
     change = {"spec": {"containers": [{"name": "main", "command": ["x"]}]}}
     with refused(422, "Invalid", "pod updates may not change fields"):
         core.patch_namespaced_pod("p", namespace, change)
     change = {"spec": {"containers": [{"name": "main", "image": "busybox:2"}]}}
     assert core.patch_namespaced_pod("p", namespace, change).spec.containers[0].image.endswith("2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "said"),
+    [
+        (
+            {"resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": "1"}}},
+            "resources.requests",
+            "must be less than or equal to cpu limit",
+        ),
+        (
+            {"resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}},
+            "resources.requests",
+            "must be equal to nvidia.com/gpu limit",
+        ),
+        ({"env": [{"name": "A=B", "value": "1"}]}, "env[0].name", "a valid"),
+        ({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, "volumeMounts[0].name", "Not found"),
+        ({"image": ""}, "image", "Required value"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_containers_that_make_no_sense_are_refused(
+    api_client: client.ApiClient, namespace: str, spec: Json, field: str, said: str
+) -> None:
+    body = pod(containers=[{"name": "main", "image": "busybox:1", **spec}])
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    with refused(422, "Invalid", f"spec.containers[0].{field}: ", said):
+        send(api_client, "POST", path, body)
+
+
+def test_a_claim_is_fixed(core: Any, namespace: str) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    core.create_namespaced_persistent_volume_claim(
+        namespace, {"metadata": {"name": "c"}, "spec": spec}
+    )
+    with refused(422, "Invalid", "spec is immutable after creation"):
+        core.patch_namespaced_persistent_volume_claim(
+            "c", namespace, {"spec": {"storageClassName": "other"}}
+        )
+
+
+def test_keys_of_a_config_map_are_file_names(core: Any, namespace: str) -> None:
+    with refused(422, "Invalid", "a valid config key must consist of"):
+        core.create_namespaced_config_map(namespace, config_map(data={"a/b": "1"}))
 
 
 def test_an_immutable_config_map_is_fixed(core: Any, namespace: str) -> None:

@@ -118,6 +118,4 @@ def _grace(resource: Resource, old: Json, options: DeleteOptions) -> int:
     grace = options.grace
     if grace is None:
         grace = old["spec"].get("terminationGracePeriodSeconds", 30)
-    grace = 1 if grace < 0 else grace
-    had = old["metadata"].get("deletionGracePeriodSeconds")
-    return grace if had is None else min(grace, had)
+    return 1 if grace < 0 else grace

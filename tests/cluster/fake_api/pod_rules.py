@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
-from cluster.fake_api.metadata import is_label
+from kubernetes.utils.quantity import parse_quantity
+
+from cluster.fake_api.metadata import check_labels, is_label
 from cluster.fake_api.problems import Cause, forbidden_field, required, unsupported, wrong
 
 Json = dict[str, Any]
@@ -70,6 +73,12 @@ def check_spec(spec: Json, path: str) -> list[Cause]:
         for at, name in enumerate(volumes)
         if name in volumes[:at]
     )
+    causes += check_labels(spec.get("nodeSelector", {}), f"{path}.nodeSelector")
+    for at, volume in enumerate(spec.get("volumes", [])):
+        if len(volume) > 2:
+            causes.append(
+                forbidden_field(f"{path}.volumes[{at}]", "may not specify more than 1 volume type")
+            )
     seen: set[str] = set()
     for group in ("containers", "initContainers"):
         for at, container in enumerate(spec.get(group, [])):
@@ -84,6 +93,18 @@ def check_spec(spec: Json, path: str) -> list[Cause]:
             seen.add(name)
             if not container.get("image"):
                 causes.append(required(f"{here}.image"))
+            causes += _check_resources(container.get("resources", {}), f"{here}.resources")
+            causes += [
+                wrong(f"{here}.env[{place}].name", variable.get("name"), "a valid name is needed")
+                for place, variable in enumerate(container.get("env", []))
+                if not re.fullmatch(r"[ -<>-~]+", variable.get("name", ""))
+            ]
+            paths = [mount.get("mountPath") for mount in container.get("volumeMounts", [])]
+            causes += [
+                wrong(f"{here}.volumeMounts[{place}].mountPath", one, "must be unique")
+                for place, one in enumerate(paths)
+                if one in paths[:place]
+            ]
             causes.extend(
                 Cause(
                     f"{here}.volumeMounts[{place}].name",
@@ -92,6 +113,33 @@ def check_spec(spec: Json, path: str) -> list[Cause]:
                 )
                 for place, mount in enumerate(container.get("volumeMounts", []))
                 if mount.get("name") not in volumes
+            )
+    return causes
+
+
+def _check_resources(resources: Json, path: str) -> list[Cause]:
+    """Requests are at most limits; what is not shared (a GPU) is asked for exactly."""
+    causes = []
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    for name, wanted in requests.items():
+        limit = limits.get(name)
+        exact = "/" in name
+        if limit is None:
+            if exact:
+                causes.append(
+                    required(f"{path}.limits", "Limit must be set for non overcommitable resources")
+                )
+        elif exact and parse_quantity(wanted) != parse_quantity(limit):
+            causes.append(
+                wrong(f"{path}.requests", wanted, f"must be equal to {name} limit of {limit}")
+            )
+        elif parse_quantity(wanted) > parse_quantity(limit):
+            causes.append(
+                wrong(
+                    f"{path}.requests",
+                    wanted,
+                    f"must be less than or equal to {name} limit of {limit}",
+                )
             )
     return causes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,13 +53,26 @@ def _start_namespace(value: Json) -> None:
 _MAP_BYTES = 1024 * 1024
 
 
+_MAP_KEY = re.compile(r"^[-._a-zA-Z0-9]{1,253}$")
+
+
 def _check_map(value: Json) -> list[Cause]:
+    keys = [key for name in ("data", "binaryData") for key in value.get(name, {})]
+    causes = [
+        wrong(
+            f"data[{key}]",
+            key,
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+        )
+        for key in keys
+        if not _MAP_KEY.match(key)
+    ]
     size = sum(len(one.encode()) for one in value.get("data", {}).values())
     if size > _MAP_BYTES:
-        return [
+        causes.append(
             Cause("", f"Too long: may not be more than {_MAP_BYTES} bytes", "FieldValueTooLong")
-        ]
-    return []
+        )
+    return causes
 
 
 def _check_map_update(new: Json, old: Json) -> list[Cause]:
@@ -122,6 +136,20 @@ def _default_claim(value: Json) -> None:
     value.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
 
 
+def _check_claim_update(new: Json, old: Json) -> list[Cause]:
+    def fixed(claim: Json) -> Json:
+        free = ("resources", "volumeName", "volumeAttributesClassName")
+        return {name: one for name, one in claim["spec"].items() if name not in free}
+
+    if fixed(new) == fixed(old):
+        return []
+    return [
+        forbidden_field(
+            "spec", "spec is immutable after creation except resources.requests for bound claims"
+        )
+    ]
+
+
 def _default_service(value: Json) -> None:
     spec = value.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
@@ -146,11 +174,11 @@ _TABLE = {
         check_update=job_rules.check_update,
     ),
     "configmaps": Rules(check=_check_map, check_update=_check_map_update),
-    "secrets": Rules(default=_default_secret, check_update=_check_map_update),
+    "secrets": Rules(default=_default_secret, check=_check_map, check_update=_check_map_update),
     "leases.coordination.k8s.io": Rules(check=_check_lease),
     "events": Rules(check=_check_event),
     "services": Rules(default=_default_service),
-    "persistentvolumeclaims": Rules(default=_default_claim),
+    "persistentvolumeclaims": Rules(default=_default_claim, check_update=_check_claim_update),
     "customresourcedefinitions.apiextensions.k8s.io": Rules(
         default=definition_rules.default,
         create=definition_rules.start,

@@ -77,7 +77,7 @@ class _Follower:
                     self._at = max(self._at, self._store.version)
                     left = min(deadline, next_bookmark) - time.monotonic()
                     if left > 0:
-                        self._store.changed.wait(timeout=min(left, 0.5))
+                        self._store.changed.wait(timeout=min(left, 0.1))
             for change in changes:
                 event = self._event(change)
                 self._at = change.version
