@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from typing import Any
@@ -45,24 +46,28 @@ class Collector:
                     continue
                 lost = self._store.forgotten > seen
                 seen = self._store.version
-                if lost or any(_matters(change) for change in changes):
+                if lost or any(_ends(change) for change in changes):
                     self._clean()
+                else:
+                    for change in changes:
+                        found = self._store.of_uid(change.now["metadata"]["uid"])
+                        if found is not None and _has_new_owners(change):
+                            self._look(*found)
 
     def _clean(self) -> None:
         for type_key in self._store.type_keys():
             places = list(self._store.all(type_key))
             if not places:
                 continue
-            resource = self._api.resource_of_type(type_key)
-            for namespace, name in places:
-                stored = self._store.get(type_key, namespace, name)
-                if stored is None:
-                    continue
-                try:
-                    self._visit(resource, stored)
-                except Problem:
-                    # Refused, as a real collector would be: it tries again at the next change.
-                    continue
+            for place in places:
+                stored = self._store.get(type_key, *place)
+                if stored is not None:
+                    self._look(type_key, stored)
+
+    def _look(self, type_key: str, stored: Json) -> None:
+        # What is refused here is refused to a real collector, too: it tries again later.
+        with contextlib.suppress(Problem):
+            self._visit(self._api.resource_of_type(type_key), stored)
 
     def _visit(self, resource: Resource, stored: Json) -> None:
         meta = stored["metadata"]
@@ -198,17 +203,13 @@ def _in_foreground(owner: Json) -> bool:
     return "deletionTimestamp" in meta and FOREGROUND in meta.get("finalizers", [])
 
 
-def _matters(change: Change) -> bool:
-    """Whether a change can leave garbage. Most are not: a new state of what lives."""
-    meta = change.now["metadata"]
-    return (
-        change.type == "DELETED"
-        or "deletionTimestamp" in meta
-        or (
-            "ownerReferences" in meta
-            and (
-                change.before is None
-                or change.before["metadata"].get("ownerReferences") != meta["ownerReferences"]
-            )
-        )
-    )
+def _ends(change: Change) -> bool:
+    """Whether something has gone, or is about to."""
+    return change.type == "DELETED" or "deletionTimestamp" in change.now["metadata"]
+
+
+def _has_new_owners(change: Change) -> bool:
+    owners = change.now["metadata"].get("ownerReferences")
+    if not owners:
+        return False
+    return change.before is None or change.before["metadata"].get("ownerReferences") != owners

@@ -354,12 +354,14 @@ class _Sync:
             status["completedIndexes"] = indexes.write(self._done)
             if "backoffLimitPerIndex" in self._spec:
                 status["failedIndexes"] = indexes.write(self._broken)
-        self._conclude(had=self._api.get(JOBS, meta["namespace"], meta["name"]))
+        had = self._api.get(JOBS, meta["namespace"], meta["name"])
+        self._conclude(had)
         for name in ("active", "succeeded", "completedIndexes"):
             if not status.get(name):
                 status.pop(name, None)
-        body = {**self._job, "metadata": {**meta, "resourceVersion": ""}}
-        self._api.update(JOBS, meta["namespace"], meta["name"], body, status=True)
+        if status != had.get("status"):
+            body = {**self._job, "metadata": {**meta, "resourceVersion": ""}}
+            self._api.update(JOBS, meta["namespace"], meta["name"], body, status=True)
         for pod in self._ended:
             self._controller.release(pod)
 
