@@ -30,7 +30,7 @@ from hdgan.controller.names import key_label
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts
-from hdgan.controller.settings import Settings
+from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.status import RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.controller.watching import Watched
@@ -139,8 +139,7 @@ class Controller:
             self._run_changed(namespace, document)
 
         def piece_changed(document: Document) -> None:
-            label = (document["metadata"].get("labels") or {}).get(KEY_LABEL, "")
-            for name in self._by_key.get((namespace, label), ()):
+            for name in self._by_key.get((namespace, key_of(document)), ()):
                 self._queue.add((namespace, name))
 
         return _Namespace(
@@ -152,6 +151,8 @@ class Controller:
                 piece_changed,
                 resync_seconds=resync,
                 selector=managed,
+                group=key_of,
+                counts=is_live,
             ),
             pods=Watched(
                 self._api,
@@ -160,6 +161,7 @@ class Controller:
                 piece_changed,
                 resync_seconds=resync,
                 selector=managed,
+                group=key_of,
             ),
             creating=threading.Lock(),
         )
@@ -269,15 +271,9 @@ class Controller:
 
     def _seen(self, run: RunFacts, space: _Namespace, memory: Memory, now: datetime) -> Seen:
         keys = {key_label(stage.key) for stage in run.status.stages if stage.key is not None}
-        pods = [
-            pod_facts(one)
-            for one in space.pods.all()
-            if (one["metadata"].get("labels") or {}).get(KEY_LABEL) in keys
-        ]
+        pods = [pod_facts(one) for key in keys for one in space.pods.of_group(key)]
         jobs = []
-        for one in space.jobs.all():
-            if (one["metadata"].get("labels") or {}).get(KEY_LABEL) not in keys:
-                continue
+        for one in (one for key in keys for one in space.jobs.of_group(key)):
             own = [pod for pod in pods if pod.job == one["metadata"]["name"]]
             job = job_facts(one, own)
             if job is not None:
@@ -300,9 +296,9 @@ class Controller:
 
     def _free_slot(self, run: RunFacts, space: _Namespace) -> bool:
         """Whether a Job may be made for this run: not before those who wait for longer."""
-        live = sum(
-            1 for one in space.jobs.all() if (job := job_facts(one)) is not None and job.live
-        )
+        live = space.jobs.count()
+        if live >= self._settings.max_active_jobs:
+            return False
         mine = (run.status.waiting_since or "~", run.name)  # "~" is behind all times
         ahead = sum(
             1
@@ -419,7 +415,7 @@ class Controller:
                     digest = status.stage_named("candidates").content_digest
                     if status.phase == "AwaitingAnnotation" and digest is not None:
                         resources = (document.get("spec") or {}).get("resources") or {}
-                        place = (namespace, resources.get("store") or "default")
+                        place = (namespace, resources.get("store") or DEFAULT_STORE)
                         name = document["metadata"]["name"]
                         waiting.setdefault(place, []).append((name, digest))
             for place, runs in waiting.items():
@@ -443,3 +439,14 @@ class Controller:
                 memory = self._memory.setdefault((place[0], name), Memory())
                 memory.observed = None
                 self._queue.add((place[0], name))
+
+
+def key_of(document: Document) -> str:
+    """The label that says for which artifact something is."""
+    return str((document["metadata"].get("labels") or {}).get(KEY_LABEL, ""))
+
+
+def is_live(document: Document) -> bool:
+    """Whether a Job is not over."""
+    job = job_facts(document)
+    return job is not None and job.live

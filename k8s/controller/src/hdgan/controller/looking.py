@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hdgan.controller.actions import Observe, Pin, ReadSavedStep
 from hdgan.controller.decide import RunFacts
-from hdgan.controller.settings import Settings, StoreConfig
+from hdgan.controller.settings import DEFAULT_STORE, Settings, StoreConfig
 from hdgan.controller.status import ProgressStatus
 from hdgan.core.errors import HdganError, StoreError
 from hdgan.core.fold_history import note_folds
@@ -56,7 +56,7 @@ class Stores:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._opened: dict[tuple[str, str | None], Store] = {}
+        self._opened: dict[tuple[str, str], Store] = {}
         self._lock = threading.Lock()
 
     def config(self, namespace: str, name: str | None) -> StoreConfig:
@@ -66,17 +66,18 @@ class Stores:
     def get(self, namespace: str, name: str | None) -> Store:
         """The store a namespace's run means. RequestError if there is none."""
         config = self._settings.store(namespace, name)
+        place = namespace, name or DEFAULT_STORE
         with self._lock:
-            store = self._opened.get((namespace, name))
+            store = self._opened.get(place)
             if store is None:
                 with connected(connection(config)):
-                    store = self._opened[namespace, name] = open_store(config.uri)
+                    store = self._opened[place] = open_store(config.uri)
             return store
 
     def forget(self, namespace: str, name: str | None) -> None:
         """Open it anew next time: its credentials may have been renewed."""
         with self._lock:
-            self._opened.pop((namespace, name), None)
+            self._opened.pop((namespace, name or DEFAULT_STORE), None)
 
 
 class Looking:

@@ -30,6 +30,10 @@ SERVICE_OF: dict[StageName, Service] = {
 }
 
 
+DEFAULT_STORE = "default"
+"""The store of runs that name none."""
+
+
 class StoreConfig(Section):
     """A store that runs in a namespace may name."""
 
@@ -215,12 +219,12 @@ class Settings(Section):
     def store(self, namespace: str, name: str | None) -> StoreConfig:
         """The store a run in a namespace means. RequestError if there is none of this name."""
         stores = next((one.stores for one in self.namespaces if one.name == namespace), {})
-        found = stores.get(name or "default")
+        found = stores.get(name or DEFAULT_STORE)
         if found is None:
             known = ", ".join(sorted(stores)) or "none"
             raise RequestError(
-                f"spec.resources.store: namespace {namespace} has no store {name or 'default'!r}; "
-                f"declared are: {known}"
+                f"spec.resources.store: namespace {namespace} has no store "
+                f"{name or DEFAULT_STORE!r}; declared are: {known}"
             )
         return found
 

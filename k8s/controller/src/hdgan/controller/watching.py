@@ -34,8 +34,11 @@ class Watched:
         *,
         resync_seconds: float,
         selector: str | None = None,
+        group: Callable[[Document], str] = lambda document: "",
+        counts: Callable[[Document], bool] = lambda document: True,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
+        """group: what `of_group` finds objects by; counts: which objects `count` counts."""
         self._api = api
         self._collection = collection
         self._namespace = namespace
@@ -44,6 +47,10 @@ class Watched:
         self._watch_seconds = watch_seconds
         self._query = {"labelSelector": selector} if selector else {}
         self._objects: dict[str, Document] = {}
+        self._group = group
+        self._groups: dict[str, dict[str, Document]] = {}
+        self._counts = counts
+        self._counted: set[str] = set()
         self._lock = threading.Lock()
         self._listed = threading.Event()
         self._stop = threading.Event()
@@ -79,6 +86,16 @@ class Watched:
         with self._lock:
             return list(self._objects.values())
 
+    def of_group(self, group: str) -> list[Document]:
+        """The objects of one group."""
+        with self._lock:
+            return list(self._groups.get(group, {}).values())
+
+    def count(self) -> int:
+        """How many objects count."""
+        with self._lock:
+            return len(self._counted)
+
     def remember(self, document: Document) -> None:
         """Take an answer to a write of our own, which the watch may tell of only later."""
         with self._lock:
@@ -110,7 +127,7 @@ class Watched:
         with self._lock:
             gone = [one for name, one in self._objects.items() if name not in names]
             for one in gone:
-                del self._objects[one["metadata"]["name"]]
+                self._drop(one["metadata"]["name"])
             for one in listed.items:
                 self._take(one)
         self._listed.set()
@@ -131,7 +148,7 @@ class Watched:
                     continue
                 with self._lock:
                     if kind == "DELETED":
-                        self._objects.pop(document["metadata"]["name"], None)
+                        self._drop(document["metadata"]["name"])
                     else:
                         self._take(document)
                 self._tell([document])
@@ -142,8 +159,24 @@ class Watched:
     def _take(self, document: Document) -> None:
         name = document["metadata"]["name"]
         known = self._objects.get(name)
-        if known is None or not _older(document, known):
-            self._objects[name] = document
+        if known is not None and _older(document, known):
+            return
+        self._drop(name)
+        self._objects[name] = document
+        self._groups.setdefault(self._group(document), {})[name] = document
+        if self._counts(document):
+            self._counted.add(name)
+
+    def _drop(self, name: str) -> None:
+        known = self._objects.pop(name, None)
+        if known is None:
+            return
+        self._counted.discard(name)
+        group = self._group(known)
+        members = self._groups[group]
+        del members[name]
+        if not members:
+            del self._groups[group]
 
     def _tell(self, documents: Iterable[Document]) -> None:
         for document in documents:

@@ -1,0 +1,185 @@
+"""Every row of the table of endings: recognised, told with what to do, and counted as it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hdgan.controller.endings import (
+    END_ROWS,
+    RETRIES,
+    START_ROWS,
+    end_of,
+    ending,
+    lost_since,
+    starting,
+)
+from hdgan.controller.facts import (
+    Condition,
+    ContainerEnd,
+    ContainerWait,
+    JobFacts,
+    PodFacts,
+)
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+EARLIER = NOW - timedelta(minutes=10)
+JOB = JobFacts(name="tiler-1", stage="tiler", key="k", kind="whole", attempt=1, created=EARLIER)
+POD = PodFacts(name="tiler-1-abc", job="tiler-1", created=EARLIER)
+ON_NODE = replace(POD, node="node-1")
+
+
+def waits(reason: str) -> JobFacts:
+    pod = replace(ON_NODE, waits=(ContainerWait("stage", reason, "in other words"),))
+    return replace(JOB, pods=(pod,))
+
+
+def unscheduled(reason: str) -> JobFacts:
+    conditions = {"PodScheduled": Condition("False", reason, "0/3 nodes are available")}
+    return replace(JOB, pods=(replace(POD, conditions=conditions),))
+
+
+def refused(message: str) -> JobFacts:
+    return replace(JOB, refusals=(message,))
+
+
+LOST = replace(
+    ON_NODE,
+    running=True,
+    phase="Running",
+    conditions={"Ready": Condition("Unknown", since=EARLIER)},
+)
+
+STARTS: list[tuple[str, JobFacts]] = [
+    ("NodeLost", replace(JOB, pods=(LOST,))),
+    ("NodeLost", replace(JOB, pods=(replace(ON_NODE, running=True, deleting=EARLIER),))),
+    ("QuotaExceeded", refused('pods "x" is forbidden: exceeded quota: gpus, requested: 8')),
+    ("PodSecurityRefused", refused('pods "x" is forbidden: violates PodSecurity "restricted"')),
+    ("LimitRangeRefused", refused("maximum memory usage per Container is 4Gi, but limit is 8Gi")),
+    ("PodRefused", refused("admission webhook denied the request: no team label")),
+    ("QueuedByKueue", replace(JOB, suspended=True)),
+    ("ImagePullFailed", waits("ImagePullBackOff")),
+    ("ImagePullFailed", waits("ErrImagePull")),
+    ("ImageInvalid", waits("InvalidImageName")),
+    ("ContainerConfigInvalid", waits("CreateContainerConfigError")),
+    ("ContainerNotCreated", waits("CreateContainerError")),
+    ("ContainerNotCreated", waits("RunContainerError")),
+    ("SchedulingGated", unscheduled("SchedulingGated")),
+    ("Unschedulable", unscheduled("Unschedulable")),
+    ("NotStarted", waits("ContainerCreating")),
+    ("NotStarted", waits("PodInitializing")),
+    ("NoPods", JOB),
+]
+
+
+@pytest.mark.parametrize(("reason", "job"), STARTS)
+def test_why_pods_do_not_start(reason: str, job: JobFacts) -> None:
+    problem = starting(job, NOW, "team")
+    assert problem is not None
+    assert problem.reason == reason
+    advice = next(row.advice for row in START_ROWS if row.reason == reason)
+    assert advice.split("{", 1)[0] in problem.message
+    assert "{" not in problem.message
+
+
+def test_every_way_not_to_start_has_a_case() -> None:
+    assert {row.reason for row in START_ROWS} == {reason for reason, _ in STARTS}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        replace(JOB, pods=(replace(ON_NODE, running=True, phase="Running"),)),
+        replace(JOB, pods=(replace(ON_NODE, phase="Succeeded"),)),
+        replace(JOB, state="succeeded"),
+        replace(JOB, state="failed"),
+        replace(JOB, deleting=True),
+    ],
+)
+def test_what_runs_or_is_over_has_no_problem_to_start(job: JobFacts) -> None:
+    assert starting(job, NOW, "team") is None
+
+
+def test_a_node_counts_as_lost_only_after_a_while() -> None:
+    just = replace(LOST, conditions={"Ready": Condition("Unknown", since=NOW)})
+    assert lost_since(just, NOW) is None
+    assert lost_since(just, NOW + timedelta(seconds=61)) == NOW
+    assert lost_since(replace(ON_NODE, deleting=NOW), NOW + timedelta(seconds=59)) is None
+    assert lost_since(replace(LOST, phase="Failed"), NOW) is None
+
+
+def failed(code: int, reason: str = "Error", message: str = "its last words") -> PodFacts:
+    return replace(ON_NODE, phase="Failed", ends=(ContainerEnd("stage", code, reason, message),))
+
+
+def disrupted(reason: str, code: int = 143) -> PodFacts:
+    return replace(
+        failed(code), conditions={"DisruptionTarget": Condition("True", reason, "why it had to go")}
+    )
+
+
+def by_node(reason: str) -> PodFacts:
+    return replace(ON_NODE, phase="Failed", reason=reason, message="what the node says")
+
+
+ENDS: list[tuple[str, str, PodFacts]] = [
+    ("RequestInvalid", "none", failed(64)),
+    ("DataBad", "none", failed(65)),
+    ("InputMissing", "input", failed(66)),
+    ("OutOfMemory", "memory", failed(137, "OOMKilled", "")),
+    ("Preempted", "free", disrupted("PreemptionByScheduler")),
+    ("Preempted", "free", disrupted("PreemptionByScheduler", 75)),
+    ("Drained", "free", disrupted("EvictionByEvictionAPI")),
+    ("Drained", "free", disrupted("DeletionByTaintManager")),
+    ("NodeLost", "free", disrupted("DeletionByPodGC")),
+    ("Evicted", "memory", by_node("Evicted")),
+    ("Evicted", "free", disrupted("TerminationByKubelet")),
+    ("NodeShutDown", "free", by_node("NodeShutdown")),
+    ("NodeRefused", "free", by_node("OutOfcpu")),
+    ("DeadlineExceeded", "bug", by_node("DeadlineExceeded")),
+    ("Stopped", "free", failed(75)),
+    ("Failed", "bug", failed(70)),
+    ("Killed", "bug", failed(137)),
+    ("Killed", "bug", failed(139)),
+    ("Failed", "bug", failed(1)),
+    ("PodFailed", "bug", by_node("")),
+    # A request that is invalid stays so, even where the pod was told to go at the same time.
+    ("RequestInvalid", "none", disrupted("PreemptionByScheduler", 64)),
+]
+
+
+@pytest.mark.parametrize(("reason", "budget", "pod"), ENDS)
+def test_how_pods_end(reason: str, budget: str, pod: PodFacts) -> None:
+    end = end_of(pod)
+    assert (end.reason, end.budget) == (reason, budget)
+    assert len(end.message) > 20
+    assert any(row.advice in end.message for row in END_ROWS if row.reason == reason)
+
+
+def test_every_way_to_end_has_a_case() -> None:
+    rows = {(row.reason, row.budget) for row in END_ROWS}
+    assert rows == {(reason, budget) for reason, budget, _ in ENDS}
+    assert {row.budget for row in END_ROWS} - {"free"} <= set(RETRIES)
+
+
+def test_last_words_of_a_container_are_told() -> None:
+    assert "its last words" in end_of(failed(70)).message
+    assert (
+        "features: exit code 1"
+        in end_of(replace(failed(1), ends=(ContainerEnd("features", 1),))).message
+    )
+
+
+def test_a_job_ends_as_the_worst_of_its_pods() -> None:
+    pods = (failed(75), disrupted("PreemptionByScheduler"), failed(65), failed(70))
+    assert ending(replace(JOB, state="failed", pods=pods)).reason == "DataBad"
+    assert ending(replace(JOB, state="failed", pods=pods[:2])).budget == "free"
+
+
+def test_a_failed_job_whose_pods_are_gone_says_what_is_known() -> None:
+    job = replace(JOB, state="failed", reason="BackoffLimitExceeded", message="too often")
+    assert "too often" in ending(job).message
+    late = replace(job, reason="DeadlineExceeded")
+    assert ending(late).reason == "DeadlineExceeded"
