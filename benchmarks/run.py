@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ada_resampling import ada_resampling
 from classifier_training import classifier_training
+from controller_fleet import controller_fleet
 from dense_labelling import dense_labelling
 from feature_shards import feature_shards
 from figures import Figure, print_table, to_json
@@ -30,6 +31,7 @@ Benchmark = Callable[[], tuple[list[Figure], dict[str, object]]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "ada-resampling": ada_resampling,
     "classifier-training": classifier_training,
+    "controller-fleet": controller_fleet,
     "dense-labelling": dense_labelling,
     "feature-shards": feature_shards,
     "generator-forward": generator_forward,

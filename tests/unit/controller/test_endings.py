@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from hdgan.controller.endings import (
     END_ROWS,
+    JOB_DELETED,
+    LOST,
+    NO_ARTIFACT,
     RETRIES,
+    STALLED,
     START_ROWS,
     end_of,
     ending,
@@ -45,7 +50,7 @@ def refused(message: str) -> JobFacts:
     return replace(JOB, refusals=(message,))
 
 
-LOST = replace(
+ON_LOST_NODE = replace(
     ON_NODE,
     running=True,
     phase="Running",
@@ -53,7 +58,7 @@ LOST = replace(
 )
 
 STARTS: list[tuple[str, JobFacts]] = [
-    ("NodeLost", replace(JOB, pods=(LOST,))),
+    ("NodeLost", replace(JOB, pods=(ON_LOST_NODE,))),
     ("NodeLost", replace(JOB, pods=(replace(ON_NODE, running=True, deleting=EARLIER),))),
     ("QuotaExceeded", refused('pods "x" is forbidden: exceeded quota: gpus, requested: 8')),
     ("PodSecurityRefused", refused('pods "x" is forbidden: violates PodSecurity "restricted"')),
@@ -103,11 +108,11 @@ def test_what_runs_or_is_over_has_no_problem_to_start(job: JobFacts) -> None:
 
 
 def test_a_node_counts_as_lost_only_after_a_while() -> None:
-    just = replace(LOST, conditions={"Ready": Condition("Unknown", since=NOW)})
+    just = replace(ON_LOST_NODE, conditions={"Ready": Condition("Unknown", since=NOW)})
     assert lost_since(just, NOW) is None
     assert lost_since(just, NOW + timedelta(seconds=61)) == NOW
     assert lost_since(replace(ON_NODE, deleting=NOW), NOW + timedelta(seconds=59)) is None
-    assert lost_since(replace(LOST, phase="Failed"), NOW) is None
+    assert lost_since(replace(ON_LOST_NODE, phase="Failed"), NOW) is None
 
 
 def failed(code: int, reason: str = "Error", message: str = "its last words") -> PodFacts:
@@ -183,3 +188,10 @@ def test_a_failed_job_whose_pods_are_gone_says_what_is_known() -> None:
     assert "too often" in ending(job).message
     late = replace(job, reason="DeadlineExceeded")
     assert ending(late).reason == "DeadlineExceeded"
+
+
+def test_the_page_names_every_reason() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT]
+    reasons = {row.reason for row in (*START_ROWS, *END_ROWS)} | {end.reason for end in fixed}
+    assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
