@@ -391,6 +391,15 @@ def test_suspended_jobs_have_no_pods(job_world: World, batch: Batch) -> None:
     batch.ends("Complete")
 
 
+def test_pods_that_a_suspension_ends_count_as_failed(job_world: World, batch: Batch) -> None:
+    job_world(lambda start: Runs(seconds=30))
+    batch.create(backoffLimit=0)
+    wait_for(lambda: batch.status().ready == 1)
+    batch.patch(suspend=True)
+    batch.ends("Failed")
+    assert batch.conditions()["Failed"] == "BackoffLimitExceeded"
+
+
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
 def test_pods_stop_when_their_job_is_deleted(job_world: World, batch: Batch, policy: str) -> None:
     job_world(lambda start: Runs(seconds=30, stop_seconds=0.3))
