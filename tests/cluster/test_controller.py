@@ -355,6 +355,39 @@ def test_a_controller_that_dies_is_followed_by_one_that_goes_on(
     assert cluster.pods.count("tiler") == 1
 
 
+def test_slides_that_are_not_there_fail_the_run_until_a_retry_finds_them(
+    cluster: Cluster, world: SimulatedJobs
+) -> None:
+    cluster.start()
+    cluster.submit(slides__uri=f"s3://{cluster.bucket}/store/more")
+    status = cluster.until(lambda s: s.phase == "Failed")
+    assert "no slide in" in status.message
+    cluster.change(retry="once")
+    cluster.until(lambda s: s.retry == "once" and s.phase == "Failed")
+    cluster.store.put("more/two.svs", b"a slide")
+    cluster.change(retry="twice")
+    cluster.until(lambda s: s.phase == "AwaitingAnnotation")
+
+
+def test_a_closed_gate_opens_with_better_annotations_and_a_retry(
+    cluster: Cluster, world: SimulatedJobs
+) -> None:
+    cluster.start()
+    cluster.submit(gates={"minMacroDice": 0.95})
+    cluster.until(lambda s: s.phase == "AwaitingAnnotation")
+    cluster.annotate()
+    status = cluster.until(lambda s: s.phase == "GateFailed")
+    first = status.stage_named("annotations").content_digest
+    digest = status.stage_named("candidates").content_digest
+    assert digest is not None
+    annotate(cluster.store, digest, DOCUMENT, count=2)
+    cluster.change(retry="labelled-more")
+    status = cluster.until(
+        lambda s: s.phase == "GateFailed" and s.stage_named("annotations").content_digest != first
+    )
+    assert cluster.pods.count("classifier") == 2
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [

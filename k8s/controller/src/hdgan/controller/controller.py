@@ -223,8 +223,8 @@ class Controller:
             return None
         run = run_facts(document, self._settings)
         memory = self._memory.setdefault(key, Memory())
-        if run.run is not None and memory.observed_for != run.run.spec.retry:
-            memory.observed = memory.observed_at = memory.problem = None
+        if run.run is not None and memory.retry != run.run.spec.retry:
+            memory = self._memory[key] = Memory(retry=run.run.spec.retry)
         now = self._now()
         seen = self._seen(run, space, memory, now)
         decision = decide(run, seen, self._limits, now)

@@ -38,8 +38,8 @@ class Memory:
     external: External | None = None
     observed: Observed | None = None
     observed_at: datetime | None = None
-    observed_for: str | None = None
-    """Value of `spec.retry` it was looked for with."""
+    retry: str | None = None
+    """Value of `spec.retry` all this is for."""
     problem: str | None = None
     store_error: str | None = None
     saved: dict[str, int] = field(default_factory=dict)
@@ -149,9 +149,8 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
             if tiling is not None and "tiler" not in before.artifacts:
                 # Before the status says that it is done: nothing would ask for it again.
                 note_folds(store, run, external, tiling)
-            memory.observed = found
-            memory.observed_at = at
-            memory.observed_for = run.spec.retry
+            if memory.retry == run.spec.retry:  # else it is of a time that is to be forgotten
+                memory.observed, memory.observed_at = found, at
         case ReadSavedStep(stage, key):
             job = facts.status.stage_named(stage).job
             if job is not None:

@@ -1,0 +1,155 @@
+"""The controller as processes, and the commands people type."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.fake_api.fates import Runs
+from cluster.fake_api.jobs import SimulatedJobs
+from cluster.test_controller import Cluster, cluster, crd, s3, world  # noqa: F401
+from hdgan.controller import api as paths
+from support.runs import DOCUMENT, changed
+
+SECONDS = 60.0
+
+
+class Replica:
+    """A controller in a process of its own; its log is in a file."""
+
+    def __init__(self, folder: Path, name: str, settings: Path, kubeconfig: Path) -> None:
+        self.log = folder / f"{name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hdgan.controller", settings, "--kubeconfig", kubeconfig],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "HOSTNAME": name, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def said(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def settings_file(cluster: Cluster, tmp_path: Path) -> Path:  # noqa: F811
+    document = cluster.settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    election = {"name": f"lease-{cluster.namespace}", "leaseSeconds": 4, "renewSeconds": 2.4}
+    document["election"] = {**election, "retrySeconds": 0.8}
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_replica_that_is_killed_is_followed_by_the_other(
+    cluster: Cluster,  # noqa: F811
+    world: SimulatedJobs,  # noqa: F811
+    settings_file: Path,
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["gan-trainer"] = [Runs(seconds=600)]
+    first = Replica(tmp_path, "first", settings_file, kubeconfig)
+    second = None
+    try:
+        eventually(lambda: first.said("seeing to runs"))
+        second = Replica(tmp_path, "second", settings_file, kubeconfig)
+        cluster.submit()
+        cluster.until(lambda s: s.stage_named("gan-trainer").job is not None, seconds=SECONDS)
+        assert not second.said("seeing to runs")
+        first.process.send_signal(signal.SIGKILL)
+        eventually(lambda: second.said("seeing to runs"))
+        job = cluster.status().stage_named("gan-trainer").job
+        assert job is not None
+        cluster.api.delete(paths.JOBS, cluster.namespace, job)
+        cluster.until(lambda s: s.phase == "AwaitingAnnotation", seconds=SECONDS)
+        assert cluster.pods.count("tiler") == 1
+        # Told to stop, it hands the Lease over and ends well.
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(SECONDS) == 0
+        assert second.said("released the Lease")
+    finally:
+        first.end()
+        if second is not None:
+            second.end()
+
+
+def hdgan(*words: str, kubeconfig: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hdgan.core.cli", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig), **environment},
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_submit_status_and_cancel(
+    cluster: Cluster,  # noqa: F811
+    world: SimulatedJobs,  # noqa: F811
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["tiler"] = [Runs(seconds=600)]
+    cluster.start()
+    file = tmp_path / "run.yaml"
+
+    def command(name: str, *words: str, code: int = 0) -> str:
+        done = hdgan(
+            name, str(file), "--namespace", cluster.namespace, *words, kubeconfig=kubeconfig
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    def write(document: dict[str, Any]) -> None:
+        file.write_text(yaml.safe_dump(document))
+
+    write(DOCUMENT)
+    assert "is on this machine; a cluster reads s3://" in command("submit", code=64)
+    document = changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")
+    write(document)
+    assert "submitted to namespace" in command("submit")
+    assert "is there already, and the same" in command("submit")
+    cluster.until(lambda s: s.stage_named("tiler").job is not None)
+    shown = command("status")
+    assert "small: Running (tiler" in shown
+    assert '"phase": "Running"' in command("status", "--json")
+    write(changed("spec.tiler.maxWhitespace", 0.25, document))
+    assert "spec.tiler.maxWhitespace cannot change" in command("submit", code=75)
+    write(changed("spec.suspend", True, document))
+    assert "changed" in command("submit")
+    cluster.until(lambda s: s.phase == "Suspended")
+    assert "cancelled; its artifacts and saved work are kept" in command("cancel")
+    assert cluster.api.get(paths.RUNS, cluster.namespace, "small") is None
+    assert "has no DatasetRun small" in command("cancel", code=66)
+    assert "has no DatasetRun small" in command("status", code=66)
+
+
+def test_without_a_cluster_the_message_says_what_to_set(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(changed("spec.slides.uri", "s3://bucket/slides")))
+    done = hdgan("submit", str(file), kubeconfig=tmp_path / "none")
+    assert done.returncode == 64
+    assert "Set KUBECONFIG" in done.stderr
