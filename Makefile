@@ -22,11 +22,11 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo test lint format bench quality clean distclean
+.PHONY: help install demo test test-cluster lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  make demo SLIDES=dir        the demo on your own slides'
 	@echo '  make demo FROM_SCRATCH=1    the demo without the shipped generator: trains for hours'
@@ -57,6 +57,10 @@ demo: $(INSTALLED) ## the whole pipeline on a real slide; results in demo/
 
 test: $(INSTALLED) ## all tests
 	@$(PY) -m pytest -q
+
+test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUBECONFIG=file
+	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }
+	@HDGAN_TEST_KUBECONFIG="$(abspath $(KUBECONFIG))" $(PY) -m pytest -q tests/cluster
 
 lint: $(INSTALLED) ## ruff, mypy and import-linter
 	@$(PY) -m ruff check --quiet
