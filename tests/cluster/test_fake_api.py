@@ -655,8 +655,21 @@ def test_lists_take_any_version_that_has_been(core: Any, namespace: str) -> None
     for version in ("", "0", "1"):
         found = core.list_namespaced_config_map(namespace, resource_version=version)
         assert "a" in [one.metadata.name for one in found.items]
-    with refused(504, "Timeout", "Too large resource version"):
-        core.list_namespaced_config_map(namespace, resource_version="999999999999")
+    future = "999999999999"
+    for more in ({}, {"resource_version_match": "Exact"}):
+        with refused(504, "Timeout", "Too large resource version"):
+            core.list_namespaced_config_map(namespace, resource_version=future, **more)
+
+
+def test_a_list_can_show_an_earlier_version(core: Any, namespace: str) -> None:
+    core.create_namespaced_config_map(namespace, config_map())
+    then = core.list_namespaced_config_map(namespace).metadata.resource_version
+    core.delete_namespaced_config_map("a", namespace)
+    found = core.list_namespaced_config_map(
+        namespace, resource_version=then, resource_version_match="Exact"
+    )
+    assert "a" in [one.metadata.name for one in found.items]
+    assert found.metadata.resource_version == then
 
 
 # Watches.

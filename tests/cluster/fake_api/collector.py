@@ -116,9 +116,6 @@ class Collector:
     def _foreground(self, resource: Resource, stored: Json) -> None:
         """The owner waits for those dependents that say they block it."""
         uid = stored["metadata"]["uid"]
-        for other, dependent in self._dependents(uid):
-            if "deletionTimestamp" not in dependent["metadata"]:
-                self._judge(other, dependent)
         blocking = any(
             reference["uid"] == uid and reference.get("blockOwnerDeletion")
             for _, dependent in self._dependents(uid)
