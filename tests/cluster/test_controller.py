@@ -440,6 +440,20 @@ def test_a_store_that_does_not_answer_is_told_and_the_run_goes_on_later(
     cluster.until(lambda s: s.phase == "AwaitingAnnotation")
 
 
+def test_annotations_that_come_before_the_run_waits_for_them_are_found(
+    cluster: Cluster, world: SimulatedJobs
+) -> None:
+    controller = cluster.start()
+    cluster.submit()
+    status = cluster.until(lambda s: s.phase == "AwaitingAnnotation")
+    digest = status.stage_named("candidates").content_digest
+    assert digest is not None
+    annotate(cluster.store, digest, DOCUMENT)
+    # As a listing sees it that was made for another run's sake.
+    controller._look_for_annotations((cluster.namespace, "default"), [("other", digest)])
+    cluster.until(lambda s: s.phase == "Done")
+
+
 def test_waiting_runs_cost_one_listing_a_store_and_nothing_else(
     cluster: Cluster, world: SimulatedJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

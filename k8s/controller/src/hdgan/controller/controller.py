@@ -88,7 +88,6 @@ class Controller:
         self._written: dict[Key, float] = {}
         self._completed: set[str] = set()
         self._refusals: dict[str, tuple[float, tuple[str, ...]]] = {}
-        self._annotated: dict[tuple[str, str], dict[str, str]] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._spaces = {one.name: self._watch(one.name) for one in settings.namespaces}
@@ -432,11 +431,11 @@ class Controller:
         for key in self._stores.get(*place).list("annotations/"):
             _, digest, version = (*key.split("/"), "", "")[:3]
             latest[digest] = max(latest.get(digest, ""), version)
-        before = self._annotated.get(place, {})
-        self._annotated[place] = latest
         for name, digest in runs:
-            if latest.get(digest) != before.get(digest):
-                memory = self._memory.setdefault((place[0], name), Memory())
+            memory = self._memory.get((place[0], name))
+            if memory is not None and latest.get(digest) != memory.annotations:
+                # Remembered for each run: annotations may come before it is seen to wait for them.
+                memory.annotations = latest.get(digest)
                 memory.observed = None
                 self._queue.add((place[0], name))
 

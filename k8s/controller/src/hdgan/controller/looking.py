@@ -40,6 +40,8 @@ class Memory:
     observed_at: datetime | None = None
     retry: str | None = None
     """Value of `spec.retry` all this is for."""
+    annotations: str | None = None
+    """Newest version of them when the store was last listed."""
     problem: str | None = None
     store_error: str | None = None
     saved: dict[str, int] = field(default_factory=dict)
