@@ -1566,6 +1566,7 @@ def test_watches_are_closed(
     assert faults.close_watches(clean=clean) >= 1
     listener.join()
     assert time.monotonic() - begun < 3
+    wait_for(lambda: api_server.faults.open_watches() == 0)
     if clean:
         assert listener.error is None
     else:
