@@ -33,7 +33,8 @@ from support.s3_server import running_s3
 
 CRD = Path(__file__).parents[2] / "k8s" / "crd" / "datasetruns.hdgan.io.yaml"
 SERVICES = ("tiler", "ganTrainer", "extractor", "classifier", "synthesizer")
-SECONDS = 20.0
+SECONDS = 60.0
+"""Longest wait for anything; a busy machine is slow."""
 
 
 @dataclass

@@ -115,6 +115,15 @@ def test_a_node_counts_as_lost_only_after_a_while() -> None:
     assert lost_since(replace(ON_LOST_NODE, phase="Failed"), NOW) is None
 
 
+def test_a_node_is_lost_when_the_cluster_says_not_ready_of_what_it_last_said_was() -> None:
+    conditions = {"Ready": Condition("False", since=EARLIER), "ContainersReady": Condition("True")}
+    pod = replace(ON_NODE, running=True, phase="Running", conditions=conditions)
+    assert lost_since(pod, NOW) == EARLIER
+    ended = {**conditions, "ContainersReady": Condition("False")}
+    assert lost_since(replace(pod, conditions=ended), NOW) is None
+    assert lost_since(replace(pod, deleting=NOW), NOW) is None
+
+
 def failed(code: int, reason: str = "Error", message: str = "its last words") -> PodFacts:
     return replace(ON_NODE, phase="Failed", ends=(ContainerEnd("stage", code, reason, message),))
 

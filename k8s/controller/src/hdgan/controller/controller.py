@@ -281,7 +281,7 @@ class Controller:
         mine = current is not None and memory.progress_of == current.job
         return Seen(
             external=memory.external,
-            observed=memory.observed,
+            observed=None if memory.stale else memory.observed,
             observed_at=memory.observed_at,
             problem=memory.problem,
             store_error=memory.store_error,
@@ -436,7 +436,7 @@ class Controller:
             if memory is not None and latest.get(digest) != memory.annotations:
                 # Remembered for each run: annotations may come before it is seen to wait for them.
                 memory.annotations = latest.get(digest)
-                memory.observed = None
+                memory.stale = True
                 self._queue.add((place[0], name))
 
 

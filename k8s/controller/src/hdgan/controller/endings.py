@@ -113,9 +113,18 @@ def lost_since(pod: PodFacts, now: datetime) -> datetime | None:
     # Past its deletion by its grace and more, and still there: nobody on the node carries it out.
     if pod.deleting is not None and now - pod.deleting > patience:
         return pod.deleting
-    ready = pod.conditions.get("Ready")
-    unknown = pod.reason == "NodeLost" or (ready is not None and ready.status == "Unknown")
-    if unknown and ready is not None and ready.since is not None:
+    ready, containers = pod.conditions.get("Ready"), pod.conditions.get("ContainersReady")
+    # The pods of a node that does not answer are marked as not ready by the cluster, while what
+    # the node said last was that all containers are.
+    contradicts = (
+        ready is not None
+        and ready.status == "False"
+        and pod.deleting is None
+        and containers is not None
+        and containers.status == "True"
+    )
+    unknown = ready is not None and ready.status == "Unknown"
+    if (unknown or contradicts) and ready is not None and ready.since is not None:
         return ready.since if now - ready.since > patience else None
     return None
 

@@ -38,6 +38,8 @@ class Memory:
     external: External | None = None
     observed: Observed | None = None
     observed_at: datetime | None = None
+    stale: bool = False
+    """Whether to look again, whatever a look that is under way will find."""
     retry: str | None = None
     """Value of `spec.retry` all this is for."""
     annotations: str | None = None
@@ -144,6 +146,7 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
             freeze(store, run, pinned)
             memory.external = pinned
         case Observe() if external is not None:
+            memory.stale = False
             at = datetime.now(UTC)  # before: what comes while we look may not be seen
             before = facts.status.observed()
             found = observe(store, run, external, before)
