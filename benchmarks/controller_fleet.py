@@ -124,8 +124,8 @@ def measured(count: int) -> dict[str, float]:
                 controller.stop()
 
             with (
-                mock.patch("hdgan.controller.looking.open_store", lambda uri: store),
-                mock.patch("hdgan.controller.looking.pin_external", lambda store, run: pinned),
+                mock.patch("hdgan.controller.looking.open_store", return_value=store),
+                mock.patch("hdgan.controller.looking.pin_external", return_value=pinned),
             ):
                 memory = peak_memory(work)
             return {
@@ -164,7 +164,6 @@ def _serve(folder: Path, told: Connection) -> None:
     from cluster.fake_api.fates import Fate, PodStart, Runs
     from cluster.fake_api.jobs import SimulatedJobs
     from cluster.fake_api.server import FakeApiServer
-
     from hdgan.core.store import open_store
     from support.cluster_store import make_artifact
 
