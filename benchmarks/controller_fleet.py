@@ -67,7 +67,7 @@ def measured(count: int) -> dict[str, float]:
         with _served(Path(folder)) as (kubeconfig, requests):
             api = Api(config.new_client_from_config(str(kubeconfig)))
             core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-            core.create_namespace({"metadata": {"name": NAMESPACE}})
+            core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=NAMESPACE)))
             crd = yaml.safe_load((ROOT / "k8s/crd/datasetruns.hdgan.io.yaml").read_text())
             client.ApiextensionsV1Api(core.api_client).create_custom_resource_definition(crd)
             settings = Settings.model_validate(

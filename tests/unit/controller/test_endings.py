@@ -202,5 +202,6 @@ def test_a_failed_job_whose_pods_are_gone_says_what_is_known() -> None:
 def test_the_page_names_every_reason() -> None:
     page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT]
-    reasons = {row.reason for row in (*START_ROWS, *END_ROWS)} | {end.reason for end in fixed}
+    reasons = {row.reason for row in START_ROWS} | {row.reason for row in END_ROWS}
+    reasons |= {end.reason for end in fixed}
     assert {reason for reason in reasons if f"`{reason}`" not in page} == set()
