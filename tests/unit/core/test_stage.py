@@ -83,6 +83,20 @@ def test_errors_become_exit_codes(
     assert ("Traceback" in done.stderr) == (code == 70)
 
 
+def test_last_words_are_left_where_kubernetes_looks_for_them(tmp_path: Path) -> None:
+    place = tmp_path / "termination-log"
+    place.touch()  # as the kubelet does
+    request = fake_request(tmp_path, "fill")
+    done = run(request, tmp_path, HDGAN_TERMINATION_LOG=str(place))
+    assert json.loads(place.read_text()) == {"contentDigest": done.events[-1]["contentDigest"]}
+    bad = request.model_copy(update={"config": {"do": "data-error"}, "key": "b" * 64})
+    assert run(bad, tmp_path, HDGAN_TERMINATION_LOG=str(place)).code == 65
+    assert place.read_text() == "3 of 4 slides are broken"
+    # Nobody's loss if there is no such place.
+    nowhere = str(tmp_path / "no" / "folder")
+    assert run(bad, tmp_path, HDGAN_TERMINATION_LOG=nowhere).code == 65
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

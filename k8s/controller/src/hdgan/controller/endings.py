@@ -275,7 +275,8 @@ END_ROWS: Final[tuple[EndRow, ...]] = (
     EndRow(
         "RequestInvalid",
         _exit(64),
-        "Correct what it names in the run, and apply the run under another name",
+        "Correct what it names: if that is in resources or outside the run, set spec.retry then, "
+        "else make another run",
         "none",
     ),
     EndRow("DataBad", _exit(65), "Look at the data it names, then set spec.retry", "none"),
