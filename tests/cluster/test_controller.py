@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 import yaml
 from kubernetes import client
 
+from cluster.conftest import VARIABLE
+from cluster.driven_jobs import MANAGER, DrivenJobs
 from cluster.fake_api.fates import CannotStart, Evicted, Fate, PodStart, Runs
 from cluster.fake_api.jobs import SimulatedJobs
 from hdgan.controller import api as paths
@@ -190,12 +193,20 @@ def cluster(
 
 
 @pytest.fixture
-def world(cluster: Cluster, job_world: Callable[..., SimulatedJobs]) -> SimulatedJobs:
-    """Jobs get pods, which make the artifacts their requests name."""
-    return job_world(cluster.script, backoff=0.05)
+def world(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Jobs get pods, which make the artifacts their requests name: behind the fake server, or, in a
+    real cluster, driven from here."""
+    if os.environ.get(VARIABLE):
+        cluster.settings = cluster.settings.model_copy(update={"job_managed_by": MANAGER})
+        with DrivenJobs(cluster.api, cluster.namespace, cluster.script):
+            yield
+    else:
+        start: Callable[..., SimulatedJobs] = request.getfixturevalue("job_world")
+        start(cluster.script, backoff=0.05)
+        yield
 
 
-def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: None) -> None:
     cluster.start()
     cluster.submit()
     status = cluster.until(lambda s: s.phase == "AwaitingAnnotation")
@@ -214,7 +225,7 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Sim
     assert len(list(cluster.store.list("runs/small/"))) == 2
 
 
-def test_jobs_carry_their_request_and_no_secret(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_jobs_carry_their_request_and_no_secret(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [Runs(seconds=60)]
     cluster.start()
     cluster.submit()
@@ -234,7 +245,7 @@ def test_jobs_carry_their_request_and_no_secret(cluster: Cluster, world: Simulat
     assert secret["valueFrom"]["secretKeyRef"] == reference
 
 
-def test_parts_and_their_commit(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_parts_and_their_commit(cluster: Cluster, world: None) -> None:
     cluster.start()
     cluster.submit(resources__pods={"tiler": {"parts": 3}})
     cluster.until(lambda s: s.stage_named("tiler").state == "done")
@@ -242,7 +253,7 @@ def test_parts_and_their_commit(cluster: Cluster, world: SimulatedJobs) -> None:
     assert cluster.pods[3] == "tiler"
 
 
-def test_failures_are_tried_again_and_told(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_failures_are_tried_again_and_told(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [
         Runs(exit_code=70, message="TypeError: a bug"),
         Evicted(seconds=0.05),
@@ -260,7 +271,7 @@ def test_failures_are_tried_again_and_told(cluster: Cluster, world: SimulatedJob
     assert any(r == "OutOfMemory" and "Raise memory" in m for r, m in events)
 
 
-def test_bad_data_fails_the_run_and_retry_goes_on(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_bad_data_fails_the_run_and_retry_goes_on(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [Runs(exit_code=65, message="3 of 3 slides are unusable")]
     cluster.start()
     cluster.submit()
@@ -271,7 +282,7 @@ def test_bad_data_fails_the_run_and_retry_goes_on(cluster: Cluster, world: Simul
     cluster.until(lambda s: s.stage_named("tiler").state == "done")
 
 
-def test_why_pods_do_not_start_is_shown_soon(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_why_pods_do_not_start_is_shown_soon(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [CannotStart(message="no basic auth credentials")]
     cluster.start()
     cluster.submit()
@@ -282,13 +293,11 @@ def test_why_pods_do_not_start_is_shown_soon(cluster: Cluster, world: SimulatedJ
     assert "ImagePullFailed" in {reason for reason, _ in cluster.events()}
 
 
-def test_suspend_ends_the_job_and_resume_makes_another(
-    cluster: Cluster, world: SimulatedJobs
-) -> None:
+def test_suspend_ends_the_job_and_resume_makes_another(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [Runs(seconds=60, stop_code=75)]
     cluster.start()
     cluster.submit()
-    cluster.until(lambda s: s.stage_named("tiler").job is not None)
+    cluster.until(lambda s: s.stage_named("tiler").job is not None and bool(cluster.pods))
     cluster.change(suspend=True)
     cluster.until(lambda s: s.phase == "Suspended" and s.stage_named("tiler").over)
     assert not cluster.jobs()
@@ -297,11 +306,11 @@ def test_suspend_ends_the_job_and_resume_makes_another(
     assert status.stage_named("tiler").failures == {}
 
 
-def test_a_job_deleted_by_hand_is_made_again(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_a_job_deleted_by_hand_is_made_again(cluster: Cluster, world: None) -> None:
     cluster.fates["tiler"] = [Runs(seconds=60)]
     cluster.start()
     cluster.submit()
-    status = cluster.until(lambda s: s.stage_named("tiler").job is not None)
+    status = cluster.until(lambda s: s.stage_named("tiler").job is not None and bool(cluster.pods))
     job = status.stage_named("tiler").job
     assert job is not None
     cluster.api.delete(paths.JOBS, cluster.namespace, job)
@@ -310,7 +319,7 @@ def test_a_job_deleted_by_hand_is_made_again(cluster: Cluster, world: SimulatedJ
 
 
 def test_a_deleted_run_takes_its_jobs_along_but_not_those_another_needs(
-    cluster: Cluster, world: SimulatedJobs
+    cluster: Cluster, world: None
 ) -> None:
     cluster.fates["tiler"] = [Runs(seconds=60)]
     cluster.start()
@@ -334,12 +343,14 @@ def test_a_deleted_run_takes_its_jobs_along_but_not_those_another_needs(
 
 
 def test_a_controller_that_dies_is_followed_by_one_that_goes_on(
-    cluster: Cluster, world: SimulatedJobs
+    cluster: Cluster, world: None
 ) -> None:
     cluster.fates["gan-trainer"] = [Runs(seconds=2.0)]
     first = cluster.start()
     cluster.submit()
-    cluster.until(lambda s: s.stage_named("gan-trainer").job is not None)
+    cluster.until(
+        lambda s: s.stage_named("gan-trainer").job is not None and "gan-trainer" in cluster.pods
+    )
     first.stop()
     # What it may not have come to.
     job = cluster.status().stage_named("gan-trainer").job
@@ -357,7 +368,7 @@ def test_a_controller_that_dies_is_followed_by_one_that_goes_on(
 
 
 def test_slides_that_are_not_there_fail_the_run_until_a_retry_finds_them(
-    cluster: Cluster, world: SimulatedJobs
+    cluster: Cluster, world: None
 ) -> None:
     cluster.start()
     cluster.submit(slides__uri=f"s3://{cluster.bucket}/store/more")
@@ -371,7 +382,7 @@ def test_slides_that_are_not_there_fail_the_run_until_a_retry_finds_them(
 
 
 def test_a_closed_gate_opens_with_better_annotations_and_a_retry(
-    cluster: Cluster, world: SimulatedJobs
+    cluster: Cluster, world: None
 ) -> None:
     cluster.start()
     cluster.submit(gates={"minMacroDice": 0.95})
@@ -408,7 +419,7 @@ def test_a_run_that_asks_for_what_it_may_not_have_fails_with_the_reason(
     assert not cluster.jobs()
 
 
-def test_no_more_jobs_at_once_than_are_allowed(cluster: Cluster, world: SimulatedJobs) -> None:
+def test_no_more_jobs_at_once_than_are_allowed(cluster: Cluster, world: None) -> None:
     cluster.settings = cluster.settings.model_copy(update={"max_active_jobs": 2})
     cluster.start()
     most = 0
@@ -427,7 +438,7 @@ def test_no_more_jobs_at_once_than_are_allowed(cluster: Cluster, world: Simulate
 
 
 def test_a_store_that_does_not_answer_is_told_and_the_run_goes_on_later(
-    cluster: Cluster, world: SimulatedJobs, tmp_path: Path
+    cluster: Cluster, world: None, tmp_path: Path
 ) -> None:
     secret = tmp_path / "credentials" / "AWS_SECRET_ACCESS_KEY"
     text = secret.read_text()
@@ -442,7 +453,7 @@ def test_a_store_that_does_not_answer_is_told_and_the_run_goes_on_later(
 
 
 def test_annotations_that_come_before_the_run_waits_for_them_are_found(
-    cluster: Cluster, world: SimulatedJobs
+    cluster: Cluster, world: None
 ) -> None:
     controller = cluster.start()
     cluster.submit()
@@ -456,7 +467,7 @@ def test_annotations_that_come_before_the_run_waits_for_them_are_found(
 
 
 def test_waiting_runs_cost_one_listing_a_store_and_nothing_else(
-    cluster: Cluster, world: SimulatedJobs, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, world: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.start()
     for number in range(3):

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from cluster.fake_api.fates import Runs
-from cluster.fake_api.jobs import SimulatedJobs
 from cluster.test_controller import Cluster, cluster, crd, s3, world  # noqa: F401
 from hdgan.controller import api as paths
 from support.runs import DOCUMENT, changed
@@ -64,7 +63,7 @@ def settings_file(cluster: Cluster, tmp_path: Path) -> Path:  # noqa: F811
 
 def test_a_replica_that_is_killed_is_followed_by_the_other(
     cluster: Cluster,  # noqa: F811
-    world: SimulatedJobs,  # noqa: F811
+    world: None,  # noqa: F811
     settings_file: Path,
     kubeconfig: Path,
     tmp_path: Path,
@@ -76,7 +75,7 @@ def test_a_replica_that_is_killed_is_followed_by_the_other(
         eventually(lambda: first.said("seeing to runs"))
         second = Replica(tmp_path, "second", settings_file, kubeconfig)
         cluster.submit()
-        cluster.until(lambda s: s.stage_named("gan-trainer").job is not None, seconds=SECONDS)
+        cluster.until(lambda s: "gan-trainer" in cluster.pods, seconds=SECONDS)
         assert not second.said("seeing to runs")
         first.process.send_signal(signal.SIGKILL)
         eventually(lambda: second.said("seeing to runs"))
@@ -108,7 +107,7 @@ def hdgan(*words: str, kubeconfig: Path, **environment: str) -> subprocess.Compl
 
 def test_submit_status_and_cancel(
     cluster: Cluster,  # noqa: F811
-    world: SimulatedJobs,  # noqa: F811
+    world: None,  # noqa: F811
     kubeconfig: Path,
     tmp_path: Path,
 ) -> None:
