@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -403,25 +404,25 @@ def test_too_little_space_is_said_before_anything_is_written(
     assert export_dataset(uri, out).written == 1
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
-    """Writing a file of more than 800 bytes fails as on a full disk."""
+    """Writing a file of more than 800 bytes fails as on a full disk. No fixture: pytest's own
+    output may go to a file, and it writes there before fixtures end."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (800, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_on_the_way_leaves_only_whole_files(
-    dataset: Path, out: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_disk_that_fills_up_on_the_way_leaves_only_whole_files(dataset: Path, out: Path) -> None:
     right = expected(dataset)
     export_dataset(str(dataset), out)
     for pattern in ("images", "masks", "uncertainty", "metadata"):
         for path in (out / pattern).iterdir():
             path.unlink()
-    request.getfixturevalue("small_files_only")
-    with pytest.raises(NoSpace, match=os.strerror(errno.EFBIG)):
+    with small_files_only(), pytest.raises(NoSpace, match=os.strerror(errno.EFBIG)):
         export_dataset(str(dataset), out)
     left = files(out)
     assert left.items() <= right.items()
