@@ -200,11 +200,9 @@ class Controller:
             again: float | None = AFTER_ERROR_SECONDS
             try:
                 again = self.reconcile(*key)
-            except ApiError as error:
-                logger.warning("%s/%s: %s", *key, error)
             except HdganError as error:
                 logger.warning("%s/%s: %s", *key, error)
-            except Exception:
+            except Exception:  # a bug met at one run must not end the work on the others
                 logger.exception("%s/%s", *key)
             finally:
                 if again is not None:
@@ -277,7 +275,7 @@ class Controller:
             job = job_facts(one, own)
             if job is not None:
                 jobs.append(replace(job, refusals=self._why_no_pods(run.namespace, job, now)))
-        current = next((stage for stage in run.status.stages if not stage.over), None)
+        current = run.status.current
         mine = current is not None and memory.progress_of == current.job
         return Seen(
             external=memory.external,
@@ -359,15 +357,13 @@ class Controller:
 
     def _complete(self, run: RunFacts, memory: Memory, jobs: dict[str, JobFacts]) -> None:
         """Once for each Job this process has not made: what belongs to it may be missing."""
-        current = next((stage for stage in run.status.stages if not stage.over), None)
+        current = run.status.current
         job = None if current is None else jobs.get(current.job or "")
         if job is None or current is None or not job.live or job.uid in self._completed:
             return
         if run.status.pinned is None or current.key is None or current.kind is None:
             return
         unit = Unit(current.name, current.key, current.kind, current.parts)
-        if current.name == "classifier":
-            unit = replace(unit, features_key=run.status.stage_named("extractor").key)
         external = run.status.pinned.external()
         observed = memory.observed or run.status.observed()
         self._out.complete_job(run, unit, current.attempt, job.uid, external, observed)
@@ -380,7 +376,7 @@ class Controller:
             try:
                 for name, space in self._spaces.items():
                     self._read_progress(name, space)
-            except Exception:
+            except Exception:  # nobody would start this thread again
                 logger.exception("reading progress")
 
     def _read_progress(self, namespace: str, space: _Namespace) -> None:
@@ -393,7 +389,7 @@ class Controller:
         for document in space.runs.all():
             name = document["metadata"]["name"]
             status = read_status(document)
-            current = next((stage for stage in status.stages if not stage.over), None)
+            current = status.current
             memory = self._memory.get((namespace, name))
             if current is None or memory is None or current.job not in found:
                 continue
@@ -423,7 +419,7 @@ class Controller:
                 except HdganError as error:
                     self._stores.forget(*place)
                     logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
-                except Exception:
+                except Exception:  # nobody would start this thread again
                     logger.exception("annotations in store %s of %s", place[1], place[0])
 
     def _look_for_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from hdgan.controller.status import RunStatus
 from hdgan.core.run import API_VERSION, DatasetRun, Metadata, RunSpec
+from hdgan.core.schema import write_generated
 
 Schema = dict[str, Any]
 
@@ -351,15 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     options = parser.parse_args(arguments)
     file: Path = options.file
-    text = manifest(file)
-    if options.check:
-        if file.is_file() and file.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{file} is stale: write it again with {_command(file)}")
-        return 1
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return 0
+    return write_generated(file, manifest(file), _command(file), check=options.check)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision
     if status.phase in FINAL:
         return Decision(status, tuple(_tidy(run, status, seen)))
     status = _say_store(status, run, seen, now)
-    current = next((one for one in status.stages if not one.over), None)
+    current = status.current
     if current is not None:
         return _watch(run, status, current, seen, limits, now)
     return _advance(run, status, seen, limits, now)
@@ -533,7 +533,7 @@ def _suspend(run: RunFacts, status: RunStatus, seen: Seen, now: datetime) -> Dec
     status = status.model_copy(
         update={**update, "message": "suspended; set spec.suspend to false to go on"}
     )
-    current = next((one for one in status.stages if not one.over), None)
+    current = status.current
     if current is None:
         return Decision(_without_job(status), tuple(_tidy(run, status, seen)))
     job = next((one for one in seen.jobs if one.name == current.job), None)

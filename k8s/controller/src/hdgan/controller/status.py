@@ -152,6 +152,11 @@ class RunStatus(_Document):
     stages: Annotated[list[StageStatus], Field(max_length=16)] = []
     conditions: Annotated[list[ConditionStatus], Field(max_length=8)] = []
 
+    @property
+    def current(self) -> StageStatus | None:
+        """The stage whose Job's outcome is not known yet."""
+        return next((one for one in self.stages if not one.over), None)
+
     def stage_named(self, name: str) -> StageStatus:
         """A stage's status; a fresh one if there is none."""
         return next((one for one in self.stages if one.name == name), StageStatus(name=name))

@@ -179,14 +179,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     options = parser.parse_args(arguments)
     page: Path = options.page
-    text = markdown()
-    if options.check:
-        if page.is_file() and page.read_text(encoding="utf-8") == text:
+    command = f"python -m hdgan.core.schema {page}"
+    return write_generated(page, markdown(), command, check=options.check)
+
+
+def write_generated(file: Path, text: str, command: str, *, check: bool) -> int:
+    """Write a generated file; with `check` only compare it. Returns an exit code: 1 if it is stale,
+    which is printed together with the command that writes it."""
+    if check:
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
             return 0
-        print(f"{page} is stale: write it again with python -m hdgan.core.schema {page}")
+        print(f"{file} is stale: write it again with {command}")
         return 1
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
     return 0
 
 
