@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from cluster.fake_api.fates import Runs
+from cluster.fake_api.server import FakeApiServer
 from cluster.test_controller import Cluster, cluster, crd, s3, world  # noqa: F401
 from hdgan.controller import api as paths
 from support.runs import DOCUMENT, changed
@@ -144,6 +145,76 @@ def test_submit_status_and_cancel(
     assert cluster.api.get(paths.RUNS, cluster.namespace, "small") is None
     assert "has no DatasetRun small" in command("cancel", code=66)
     assert "has no DatasetRun small" in command("status", code=66)
+
+
+def test_logs_of_one_pod_and_of_parts(
+    cluster: Cluster,  # noqa: F811
+    world: None,  # noqa: F811
+    api_server: FakeApiServer,
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["tiler"] = [Runs(seconds=600), Runs(seconds=600), Runs(starts_after=600)]
+    cluster.start()
+    file = tmp_path / "run.yaml"
+    document = changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")
+    document["spec"]["resources"] = {"pods": {"tiler": {"parts": 3}}}
+    file.write_text(yaml.safe_dump(document))
+    words = ("logs", str(file), "--namespace", cluster.namespace)
+    before = hdgan(*words, kubeconfig=kubeconfig)
+    assert (before.returncode, "has no DatasetRun small" in before.stderr) == (66, True)
+    cluster.submit(resources__pods={"tiler": {"parts": 3}})
+
+    def running() -> list[str]:
+        pods = cluster.api.list(paths.PODS, cluster.namespace).items
+        return sorted(
+            one["metadata"]["name"] for one in pods if one["status"].get("phase") == "Running"
+        )
+
+    eventually(lambda: len(running()) == 2)
+    first, second = running()
+    api_server.output.say(cluster.namespace, first, "stage", "slide 1\n\n  of 3\n")
+    api_server.output.say(cluster.namespace, second, "stage", "no end of line: µm")
+    said = hdgan(*words, kubeconfig=kubeconfig)
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines == [
+        "part 0 | slide 1",
+        "part 0 | ",
+        "part 0 |   of 3",
+        "part 1 | no end of line: µm",
+    ]
+    assert 'no log (container "stage" in pod' in said.stderr
+    assert "is waiting to start" in said.stderr
+    assert hdgan(*words, "--stage", "dataset", kubeconfig=kubeconfig).returncode == 66
+
+
+def test_a_followed_log_comes_as_it_is_written_and_ends_with_the_pod(
+    cluster: Cluster,  # noqa: F811
+    world: None,  # noqa: F811
+    api_server: FakeApiServer,
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["tiler"] = [Runs(starts_after=1, seconds=6)]
+    cluster.start()
+    cluster.submit()
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")))
+    eventually(lambda: bool(cluster.api.list(paths.PODS, cluster.namespace).items))
+    (pod,) = cluster.api.list(paths.PODS, cluster.namespace).items
+    name = pod["metadata"]["name"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "hdgan.core.cli", "logs", file, "-f", "-n", cluster.namespace],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+    ) as process:
+        assert process.stdout is not None
+        for number in range(3):
+            api_server.output.say(cluster.namespace, name, "stage", f"step {number}\n")
+            assert process.stdout.readline() == f"step {number}\n"
+        assert process.wait(SECONDS) == 0
 
 
 def test_without_a_cluster_the_message_says_what_to_set(tmp_path: Path) -> None:

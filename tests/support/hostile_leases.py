@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from kubernetes.client import ApiClient, Configuration, CoordinationV1Api
 
-from hdgan.controller.election import Elector, KubernetesLease, NotLeading, end_process
+from hdgan.controller.election import Elector, NotLeading, end_process
+from hdgan.controller.kubernetes_lease import KubernetesLease
 from hdgan.controller.settings import ElectionConfig
 
 NAMESPACE = "hdgan-system"

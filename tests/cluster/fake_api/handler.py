@@ -18,6 +18,7 @@ from cluster.fake_api import discovery, routes
 from cluster.fake_api.api import Answer, Api, Choice, Writing
 from cluster.fake_api.deletion import read_options
 from cluster.fake_api.faults import Fault, Faults
+from cluster.fake_api.pod_output import PodOutput
 from cluster.fake_api.problems import Problem, bad_request
 from cluster.fake_api.record import Request, Requests
 from cluster.fake_api.routes import Route
@@ -44,9 +45,17 @@ class HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, api: Api, faults: Faults, requests: Requests, bookmarks: float) -> None:
+    def __init__(
+        self,
+        api: Api,
+        output: PodOutput,
+        faults: Faults,
+        requests: Requests,
+        bookmarks: float,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.api = api
+        self.output = output
         self.faults = faults
         self.requests = requests
         self.bookmark_seconds = bookmarks
@@ -197,6 +206,9 @@ class Handler(BaseHTTPRequestHandler):
         if request.verb == "watch":
             self._stream(route, request)
             return
+        if route.subresource == "log":
+            self._log(route, request)
+            return
         answer = self._do(route, request, _parsed(body))
         self._suffer(faults, request, after=True)
         more = {}
@@ -294,6 +306,20 @@ class Handler(BaseHTTPRequestHandler):
             raise Dropped from error
         finally:
             self.server.faults.closed(watch)
+
+    def _log(self, route: Route, request: Request) -> None:
+        pieces = self.server.output.read(
+            self.server.api, route.namespace, route.name, request.query, self._left
+        )
+        request.status = 200
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            self._chunk(piece)
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

@@ -26,6 +26,8 @@ class Route:
             one = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
             if self.subresource == "binding":
                 one = {"POST": "create"}
+            elif self.subresource == "log":
+                one = {"GET": "get"}
             elif self.subresource:
                 del one["DELETE"]
             return one.get(method, "")
@@ -55,7 +57,7 @@ def find(api: Api, path: str) -> Route | None:
         return None
     if name and resource.namespaced and not namespace:
         return None
-    known = {"", "status", *(["binding"] if plural == "pods" else [])}
+    known = {"", "status", *(["binding", "log"] if plural == "pods" else [])}
     if subresource not in known:
         return None
     if resource == NAMESPACES and subresource:

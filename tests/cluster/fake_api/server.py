@@ -22,6 +22,7 @@ from cluster.fake_api.collector import Collector
 from cluster.fake_api.deletion import DeleteOptions
 from cluster.fake_api.faults import Faults
 from cluster.fake_api.handler import HttpServer
+from cluster.fake_api.pod_output import PodOutput
 from cluster.fake_api.problems import not_found
 from cluster.fake_api.record import Requests
 from cluster.fake_api.resources import PODS, Resource
@@ -43,8 +44,9 @@ class FakeApiServer:
         self.api = Api(self.store)
         self.faults = Faults()
         self.requests = Requests()
+        self.output = PodOutput()
         self.collector = Collector(self.api)
-        self._http = HttpServer(self.api, self.faults, self.requests, bookmark_seconds)
+        self._http = HttpServer(self.api, self.output, self.faults, self.requests, bookmark_seconds)
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )

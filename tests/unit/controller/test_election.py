@@ -25,29 +25,26 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hdgan.controller import election
-from hdgan.controller.election import (
+from hdgan.controller.bounded_calls import CallsHang
+from hdgan.controller.candidacy import (
     Ask,
-    CallsHang,
     Candidacy,
     Changed,
     Decision,
     Do,
-    Elector,
     Failed,
     Found,
     GiveUp,
-    LeaseChanged,
-    NotLeading,
     Observed,
     Outcome,
     Phase,
     Record,
     Rest,
     Write,
-    boottime,
     decide,
-    make_identity,
 )
+from hdgan.controller.election import Elector, NotLeading, boottime, make_identity
+from hdgan.controller.kubernetes_lease import LeaseApi, LeaseChanged
 from hdgan.controller.settings import ElectionConfig
 from support.hostile_leases import SHORT, LeaseStore, Mode, lease_api, serving
 from support.stage_process import TESTS
@@ -484,7 +481,7 @@ class Lost:
 
 @contextlib.contextmanager
 def electing(
-    api: election.LeaseApi,
+    api: LeaseApi,
     identity: str = "us",
     clock: Callable[[], float] = boottime,
     config: ElectionConfig = SHORT,

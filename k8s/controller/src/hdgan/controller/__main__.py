@@ -16,7 +16,8 @@ from kubernetes.client import CoordinationV1Api
 from hdgan.controller.api import Api
 from hdgan.controller.connecting import connect, own_namespace
 from hdgan.controller.controller import Controller
-from hdgan.controller.election import Elector, KubernetesLease, make_identity
+from hdgan.controller.election import Elector, make_identity
+from hdgan.controller.kubernetes_lease import KubernetesLease
 from hdgan.controller.settings import load_settings
 from hdgan.core.errors import HdganError
 
@@ -59,7 +60,8 @@ def _run(path: Path, kubeconfig: str | None, context: str | None, stop: threadin
     try:
         if not elector.wait_to_lead(stop):
             return 0
-        controller = Controller(Api(connect(kubeconfig, context)), settings, lead=elector.require)
+        api = Api(connect(kubeconfig, context), request_seconds=settings.election.request_seconds)
+        controller = Controller(api, settings, lead=elector.require)
         try:
             controller.start()
             logger.info("seeing to runs in %s", ", ".join(n.name for n in settings.namespaces))

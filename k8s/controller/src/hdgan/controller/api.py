@@ -16,7 +16,6 @@ import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
-from hdgan.controller.settings import ElectionConfig
 from hdgan.core.errors import HdganError
 
 Document = dict[str, Any]
@@ -30,9 +29,9 @@ SERVICES: Final = "api/v1/namespaces/{namespace}/services"
 CLAIMS: Final = "api/v1/namespaces/{namespace}/persistentvolumeclaims"
 
 PAGE: Final = 500
-CONNECT_SECONDS: Final = 3.0
-# Together with connecting below what an election leaves between two leaders, see `election`.
-ANSWER_SECONDS: Final = ElectionConfig().lease_seconds - ElectionConfig().renew_seconds - 4.0
+REQUEST_SECONDS: Final = 30.0
+LONGEST_SILENCE: Final = 86_400.0
+"""Seconds for which a followed log may have nothing to say."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 
 Verb = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -72,9 +71,10 @@ class Listed:
 class Api:
     """Requests to one API server. For several threads."""
 
-    def __init__(self, client: ApiClient, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, client: ApiClient, *, request_seconds: float = REQUEST_SECONDS) -> None:
+        """request_seconds: longest time for connecting and for the server to begin an answer."""
         self._client = client
-        self._timeout = (CONNECT_SECONDS, answer_seconds)
+        self._timeout = (0.3 * request_seconds, 0.7 * request_seconds)
 
     def get(self, collection: str, namespace: str, name: str) -> Document | None:
         """An object, None if there is none."""
@@ -165,10 +165,22 @@ class Api:
             "GET", _path(collection, namespace), asked, None, None, seconds + 10.0
         ) as answer:
             for line in _lines(answer):
+                if not line.strip():
+                    continue
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise _refusal(int(event["object"].get("code", 0)), event["object"])
                 yield event["type"], event["object"]
+
+    def log(self, namespace: str, pod: str, container: str, *, follow: bool) -> Iterator[str]:
+        """Lines of a container's log; with `follow` until it ends. ApiError 400 before it
+        starts."""
+        asked = {"container": container, **({"follow": "true"} if follow else {})}
+        path = f"{_path(PODS, namespace)}/{pod}/log"
+        silent = LONGEST_SILENCE if follow else None
+        with self._answer("GET", path, asked, None, None, silent) as answer:
+            for line in _lines(answer, unfinished=True):
+                yield line.decode("utf-8", "replace")
 
     def _call(
         self,
@@ -196,7 +208,7 @@ class Api:
         content: str | None,
         read_seconds: float | None,
     ) -> Iterator[Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json, */*"}
         if body is not None and content is not None:
             headers["Content-Type"] = content
         method, url, sent, data, form = self._client.param_serialize(
@@ -229,11 +241,14 @@ def _path(collection: str, namespace: str) -> str:
     return collection.format(namespace=namespace)
 
 
-def _lines(answer: Any) -> Iterator[bytes]:
+def _lines(answer: Any, *, unfinished: bool = False) -> Iterator[bytes]:
+    """Lines as they come; a last one that has no end only where that is wanted."""
     rest = b""
     for chunk in answer.response.stream(1 << 16):
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in lines if line.strip())
+        yield from lines
+    if rest and unfinished:
+        yield rest
 
 
 def _body(answer: Any) -> Document:

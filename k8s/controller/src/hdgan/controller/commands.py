@@ -122,12 +122,9 @@ def logs(
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Print what the pods of a stage say."""
-    from kubernetes.client import CoreV1Api
-    from kubernetes.client.exceptions import ApiException
-
+    """Print what the pods of a stage say: with --follow also what they will say."""
     from hdgan.controller import api as paths
-    from hdgan.controller.connecting import connect
+    from hdgan.controller.pod_logs import print_logs, sources
     from hdgan.controller.reading import read_status
 
     api, space = _connect(namespace, context, kubeconfig)
@@ -145,23 +142,14 @@ def logs(
     pods = api.list(paths.PODS, space, labelSelector=selector).items
     if not pods:
         raise InputMissing(f"the pods of Job {job} are gone, and their logs with them")
-    core = CoreV1Api(connect(kubeconfig, context))
-    for pod in pods:
-        spec = pod["spec"]
-        for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
-            try:
-                answer: Any = core.read_namespaced_pod_log(
-                    pod["metadata"]["name"],
-                    space,
-                    container=container["name"],
-                    follow=follow,
-                    _preload_content=False,
-                )
-                for chunk in answer.stream():
-                    typer.echo(chunk.decode("utf-8", "replace"), nl=False)
-            except ApiException as error:
-                who = f"{pod['metadata']['name']}, {container['name']}"
-                typer.echo(f"{who}: no log ({error.reason})", err=True)
+    print_logs(
+        api,
+        space,
+        sources(pods),
+        follow=follow,
+        say=typer.echo,
+        warn=lambda text: typer.echo(text, err=True),
+    )
 
 
 def cancel(

@@ -306,8 +306,9 @@ def _labels(unit: Unit, attempt: int, owner: Owner) -> dict[str, str]:
 
 
 def _parts_policy() -> Document:
-    """In this order: disruptions and stops that saved their state do not count, what would fail
-    again ends the Job, all else counts."""
+    """In this order: disruptions do not count, what would fail again ends the Job, all else counts.
+    A stop that saved its state (75) and was no disruption counts, too: only the controller knows
+    whether a stage gets any further from one to the next."""
     codes = {"containerName": CONTAINER, "operator": "In"}
     return {
         "rules": [
@@ -315,7 +316,6 @@ def _parts_policy() -> Document:
                 "action": "Ignore",
                 "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
             },
-            {"action": "Ignore", "onExitCodes": {**codes, "values": [75]}},
             {"action": "FailJob", "onExitCodes": {**codes, "values": [64, 65]}},
         ]
     }

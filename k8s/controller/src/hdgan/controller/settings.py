@@ -139,6 +139,12 @@ class ElectionConfig(Section):
     """Time between attempts, and the timeout of one; at most half of `renewSeconds`, so that one
     that fails does not end the leader."""
 
+    @property
+    def request_seconds(self) -> float:
+        """Longest time for a request that changes the cluster, so that one a leader sent just
+        before it ended is over before another begins."""
+        return 0.9 * (self.lease_seconds - self.renew_seconds)
+
     @model_validator(mode="after")
     def _leaves_a_margin(self) -> Self:
         if self.renew_seconds + self.retry_seconds >= self.lease_seconds:
