@@ -221,8 +221,8 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Non
     assert reasons.count("StageDone") == 6
     assert {"AwaitingAnnotation", "Done", "JobAtWork"} <= set(reasons)
     # The frozen run and the folds are in the store, as after `hdgan run`.
-    assert any(key.endswith("folds.json") for key in cluster.store.list("runs/small/"))
-    assert len(list(cluster.store.list("runs/small/"))) == 2
+    assert "datasets/small/folds.json" in list(cluster.store.list("datasets/small/"))
+    assert len(list(cluster.store.list("runs/small/"))) == 1
 
 
 def test_jobs_carry_their_request_and_no_secret(cluster: Cluster, world: None) -> None:

@@ -124,7 +124,7 @@ def test_the_report_stands_alone(finished_run: SmallPipeline) -> None:
 def test_status_says_done(finished_run: SmallPipeline) -> None:
     told = succeeded(finished_run.hdgan("status", "run.yaml", "--json"))
     document = json.loads(told.out)
-    assert document["outcome"] == "Done"
+    assert document["outcome"] == "Released"
     states = {node["name"]: node["state"] for node in document["nodes"]}
     assert states == dict.fromkeys((*STAGES, "annotations", "gate"), "done") | {
         "extractor": "skipped"

@@ -145,6 +145,8 @@ def _fill(ctx: StageContext) -> None:
     else:
         config = ctx.config.model_dump_json()
         ctx.output.add_bytes("output.txt", f"{ctx.stage.name} {config}".encode())
+        if ctx.stage.name == "tiler":
+            ctx.output.add_bytes("folds.parquet", b"folds")
 
 
 STAGES = [

@@ -17,7 +17,9 @@ import hdgan.core
 from hdgan.core import cli
 from hdgan.core.annotations import publish
 from hdgan.core.artifact import Attempt, open_artifact
+from hdgan.core.outcome import outcome_of
 from hdgan.core.pipeline import NodeStatus
+from hdgan.core.releases import Published
 from hdgan.core.sections import ClassConfig
 from hdgan.core.store import open_store
 from support import fake_services
@@ -69,7 +71,7 @@ def test_a_run_from_slides_to_dataset(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "0 files written, 4 were there already" in again.stdout
     checked = hdgan_command("dataset", "check", tmp_path / "data", "--min-pairs", "4")
     assert (checked.returncode, "4 pairs in 2 shards" in checked.stdout) == (0, True)
-    assert "small: Done" in hdgan_command("status", file).stdout
+    assert "small: Released" in hdgan_command("status", file).stdout
 
 
 def test_errors_are_one_message_and_the_exit_code_of_the_contract(tmp_path: Path) -> None:
@@ -118,22 +120,24 @@ def test_store_and_scratch_lie_beside_the_run_file_unless_named(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("states", "said", "outcome"),
+    ("states", "published", "said", "outcome"),
     [
-        ({"dataset": "done"}, "Failed", "Done"),
-        ({"annotations": "awaiting"}, "Interrupted", "AwaitingAnnotation"),
-        ({"gate": "failed"}, "Done", "GateFailed"),
-        ({}, "Failed", "Failed"),
-        ({}, "Done", "NotStarted"),  # the store was emptied since
-        ({}, None, "NotStarted"),
+        ({"dataset": "done"}, Published("Released", "r"), "Failed", "Released"),
+        ({"dataset": "done"}, Published("Unchanged", "r"), "Released", "Unchanged"),
+        ({"dataset": "done"}, None, "Running", "Running"),  # between dataset and release
+        ({"annotations": "awaiting"}, None, "Interrupted", "AwaitingAnnotation"),
+        ({"gate": "failed"}, Published("Released", "r"), "Released", "GateFailed"),
+        ({}, None, "Failed", "Failed"),
+        ({}, None, "Released", "NotStarted"),  # the store was emptied since
+        ({}, None, None, "NotStarted"),
     ],
 )
 def test_the_outcome_comes_from_what_exists(
-    states: dict[str, str], said: str | None, outcome: str
+    states: dict[str, str], published: Published | None, said: str | None, outcome: str
 ) -> None:
     names = ("annotations", "gate", "dataset")
     statuses = [NodeStatus(name, states.get(name, "waiting")) for name in names]  # type: ignore[arg-type]
-    assert cli.outcome_of(statuses, {"outcome": said}) == outcome
+    assert outcome_of(statuses, published, {"outcome": said}) == outcome
 
 
 def test_a_broken_room_does_not_take_the_command_down(

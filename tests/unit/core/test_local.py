@@ -18,7 +18,7 @@ import pytest
 
 from hdgan.core.annotations import publish
 from hdgan.core.artifact import Attempt, open_artifact
-from hdgan.core.errors import NoSpace
+from hdgan.core.errors import NoSpace, RequestError
 from hdgan.core.local import RunResult, failure_message, run_local
 from hdgan.core.process import Ended
 from hdgan.core.progress_view import BarView, PlainView, describe_progress, format_seconds
@@ -93,7 +93,7 @@ def test_a_run_waits_for_annotations_goes_on_and_is_reused(bench: Bench) -> None
 
     bench.annotate("train", "val", "test")
     done = bench.run()
-    assert (done.outcome, done.exit_code) == ("Done", 0)
+    assert (done.outcome, done.exit_code) == ("Released", 0)
     assert bench.starts() == AFTER_ANNOTATIONS
 
     again = bench.run()
@@ -112,6 +112,38 @@ def test_a_run_waits_for_annotations_goes_on_and_is_reused(bench: Bench) -> None
     gated = bench.run(changed("spec.gates.minMacroDice", 0.95))
     assert (gated.outcome, gated.exit_code, bench.starts()) == ("GateFailed", 4, [])
     assert "0.9000" in gated.message
+
+
+def test_a_pinned_generator_makes_new_datasets_without_training(bench: Bench) -> None:
+    def pinned(document: dict[str, Any], name: str) -> dict[str, Any]:
+        document = changed("spec.dataset", "small", changed("spec.generator", "pinned", document))
+        return changed("metadata.name", name, document)
+
+    bench.annotate("train", "val", "test")
+    first = bench.run()
+    assert (first.outcome, bench.starts()) == ("Released", AFTER_ANNOTATIONS)
+
+    # Nothing is new, and the seed is fixed.
+    same = bench.run(pinned(DOCUMENT, "week-1"))
+    assert (same.outcome, same.message, bench.starts()) == ("Unchanged", first.message, [])
+
+    # New slides are tiled and train nothing; so does another configuration of the trainer.
+    (bench.folder / "slides/two.svs").write_bytes(b"another one")
+    again = bench.run(pinned(changed("spec.ganTrainer.kimg", 2), "week-2"))
+    assert (again.outcome, bench.starts()) == ("Unchanged", ["tiler:ok"])
+
+    seeded = bench.run(pinned(changed("spec.synthesizer.count", 6), "week-3"))
+    assert (seeded.outcome, bench.starts()) == ("Released", ["dataset:ok"])
+    assert seeded.message.startswith("week-3-")
+    assert seeded.artifact("gan-trainer") == first.artifact("gan-trainer")
+
+    # Another epoch count is another classifier, of the same generator and annotations.
+    bench.run(pinned(changed("spec.classifier.epochs", 3), "week-4"))
+    assert bench.starts() == AFTER_ANNOTATIONS
+
+    alone = changed("metadata.name", "alone", changed("spec.generator", "pinned"))
+    with pytest.raises(RequestError, match="dataset alone has no release"):
+        bench.run(alone)
 
 
 def test_missing_features_are_extracted_again_once(bench: Bench) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from hdgan.core import releases_commands
 from hdgan.core.errors import HdganError, RequestError
 from hdgan.core.process_end import end_process
 
 if TYPE_CHECKING:
     from hdgan.core.local import RunResult
-    from hdgan.core.pipeline import NodeStatus
     from hdgan.core.run import DatasetRun
 
 # Imports of what only one command needs are inside it: `hdgan run` with nothing left to do, and
@@ -37,6 +37,7 @@ dataset_app = typer.Typer(
     help="Look at datasets, or turn them into plain folders.", no_args_is_help=True
 )
 app.add_typer(dataset_app, name="dataset")
+app.add_typer(releases_commands.app, name="releases")
 
 RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML or JSON).")]
 StoreOption = Annotated[
@@ -100,8 +101,10 @@ def run(
         )
     finally:
         view.close()
-    if result.outcome == "Done":
+    if result.outcome in ("Released", "Unchanged"):
         _report_dataset(store_uri, result, dataset)
+        known = "unchanged, as in release" if result.outcome == "Unchanged" else "release"
+        typer.echo(f"{known} {result.message} of {document.dataset_name}")
     elif result.outcome == "AwaitingAnnotation":
         _report_awaiting(file, store, store_uri, document, result)
     else:
@@ -169,6 +172,7 @@ def status(
         _cluster_status()(file, namespace, context, kubeconfig, as_json)
         return
     from hdgan.core.observe import observe, pin_external
+    from hdgan.core.outcome import find_outcome
     from hdgan.core.pipeline import plan
     from hdgan.core.run import load_run, resolve
     from hdgan.core.status_file import read_status
@@ -177,9 +181,10 @@ def status(
     document = resolve(load_run(file))
     place = open_store(store_for(file, store))
     external = pin_external(place, document, save=False)
-    statuses = plan(document, external, observe(place, document, external))
+    observed = observe(place, document, external)
+    statuses = plan(document, external, observed)
     last = read_status(place, document)
-    outcome = outcome_of(statuses, last)
+    outcome = find_outcome(place, document, external, observed, last)
     if as_json:
         nodes = [
             {
@@ -212,20 +217,6 @@ def _cluster_status() -> Callable[..., None]:
         command: Callable[..., None] = point.load()
         return command
     raise RequestError("clusters are not known here: install hdgan-controller")
-
-
-def outcome_of(statuses: list[NodeStatus], last: dict[str, object]) -> str:
-    """The outcome that what exists proves; where it proves none, what the last runner wrote."""
-    states = {s.name: s.state for s in statuses}
-    if states["dataset"] == "done":
-        return "Done"
-    if "awaiting" in states.values():
-        return "AwaitingAnnotation"
-    if states["gate"] == "failed":
-        return "GateFailed"
-    said = last.get("outcome")
-    # These are about what is not there yet; all others are proved above or not true any more.
-    return str(said) if said in ("Running", "Failed", "Interrupted") else "NotStarted"
 
 
 @dataset_app.command("check")

@@ -1,7 +1,7 @@
-"""Folds of a run's earlier tilings: a case that has a fold keeps it when slides come or settings
-change.
+"""Folds of a dataset's earlier tilings: a case that has a fold keeps it when slides come or
+settings change.
 
-The last tiling of a run's name is noted at `runs/<name>/folds.json`. A run that asks for exactly
+The last tiling for a dataset is noted at `datasets/<name>/folds.json`. A run that asks for exactly
 that tiling finds it; any other one is told to keep its folds. Folds made by another `tiler.holdout`
 are of another kind: there is nothing to keep then.
 """
@@ -48,7 +48,7 @@ def with_folds(store: Store, run: DatasetRun, external: External) -> External:
 
 
 def note_folds(store: Store, run: DatasetRun, external: External, tiling: InputRef) -> None:
-    """Note the tiling that now has the folds of this run's name."""
+    """Note the tiling that now has the folds of this run's dataset."""
     last = LastTiling(holdout=run.spec.tiler.holdout, tiling=tiling, kept=external.folds)
     if _read(store, run) != last:
         store.put(_place(run), canonical_json(last.model_dump(mode="json")))
@@ -62,7 +62,7 @@ def _keeping(store: Store, external: External, folds: InputRef | None) -> Extern
     if FOLDS not in files:
         raise InputMissing(
             f"{store.url(f'artifacts/{folds.stage}/{folds.key}')}, whose folds this run keeps, is "
-            "gone: give the run another name to have folds made anew"
+            "gone: name another spec.dataset to have folds made anew"
         )
     return replace(external, folds=folds, folds_digest=files[FOLDS].sha256)
 
@@ -76,4 +76,4 @@ def _read(store: Store, run: DatasetRun) -> LastTiling | None:
 
 
 def _place(run: DatasetRun) -> str:
-    return f"runs/{run.metadata.name}/folds.json"
+    return f"datasets/{run.dataset_name}/folds.json"

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hdgan.core.errors import HdganError, InternalError, RequestError
@@ -23,6 +24,7 @@ from hdgan.core.pipeline import (
 )
 from hdgan.core.process import Ended, StopFlag, run_stage_process
 from hdgan.core.progress_view import View
+from hdgan.core.releases import publish, release_of
 from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.run import DatasetRun, resolve
 from hdgan.core.status_file import Outcome, freeze, write_status
@@ -53,7 +55,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended, what for, and what exists now."""
+    """How a run ended, what for (where it ended well: in which release), and what exists now."""
 
     outcome: Outcome
     exit_code: int
@@ -108,7 +110,7 @@ class LocalRun:
             self._report_reused(statuses)
             node = next_node(statuses)
             if node is None:
-                return self._end(statuses, observed)
+                return self._end(statuses, external, observed)
             try:
                 if self._stop:
                     raise _Interrupted
@@ -134,8 +136,8 @@ class LocalRun:
             if made == "tiler":
                 note_folds(self._store, self._run, external, observed.artifacts[made])
 
-    def _end(self, statuses: list[NodeStatus], observed: Observed) -> RunResult:
-        """Nothing is left to run: done, or a gate is shut."""
+    def _end(self, statuses: list[NodeStatus], external: External, observed: Observed) -> RunResult:
+        """Nothing is left to run: there is a dataset to release, or a gate is shut."""
         for status in statuses:
             if status.state == "awaiting":
                 self._write("AwaitingAnnotation", statuses, message=status.reason)
@@ -145,8 +147,10 @@ class LocalRun:
             if status.state == "failed":
                 self._write("GateFailed", statuses, message=status.reason)
                 return RunResult("GateFailed", EXIT_GATE, status.reason, observed, statuses)
-        self._write("Done", statuses)
-        return RunResult("Done", 0, "", observed, statuses)
+        release = release_of(self._run, external, observed, datetime.now(UTC))
+        published = publish(self._store, release)
+        self._write(published.verdict, statuses, message=f"release {published.release}")
+        return RunResult(published.verdict, 0, published.release, observed, statuses)
 
     def _run_node(self, node: Node, external: External, observed: Observed) -> None:
         if not node.cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hdgan.core.annotations import current as current_annotations
@@ -18,6 +19,7 @@ from hdgan.core.pipeline import (
     annotations_lack,
     known_key,
 )
+from hdgan.core.releases import pinned_to
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun
 from hdgan.core.slide_facts import find_facts, save_facts
@@ -26,7 +28,7 @@ from hdgan.core.store import Store
 
 
 def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> External:
-    """Look at slides and initial networks now, and at the folds to keep.
+    """Look at slides, initial networks and the latest release now, and at the folds to keep.
 
     run   resolved
     save  keep the list of slides, and what is known about them, in the store
@@ -43,6 +45,15 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
         facts_key=save_facts(store, facts) if save else facts.key,
         facts_digest=facts.digest,
     )
+    if run.spec.generator == "pinned":
+        release = pinned_to(store, run)
+        external = replace(
+            external,
+            release=release.name,
+            generator=release.artifacts["gan-trainer"],
+            candidates=release.artifacts["candidates"],
+            annotations=release.artifacts[ANNOTATIONS],
+        )
     return with_folds(store, run, external)
 
 
@@ -50,7 +61,7 @@ def observe(
     store: Store, run: DatasetRun, external: External, before: Observed | None = None
 ) -> Observed:
     """What exists of a resolved run. Artifacts never change, so what `before` knows is kept."""
-    found: dict[str, InputRef] = dict(before.artifacts) if before else {}
+    found = {**(before.artifacts if before else {}), **external.taken_over()}
     lack = before.annotations_lack if before else None
     dice = before.macro_dice if before else None
     for node in NODES:

@@ -32,6 +32,9 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
 
 Config = dict[str, JsonValue]
 
+ANNOTATIONS: Final = "annotations"
+GATE: Final = "gate"
+
 
 @dataclass(frozen=True)
 class External:
@@ -49,6 +52,21 @@ class External:
     """The tiler's artifact whose folds are kept; None for the first run of a name."""
     folds_digest: str | None = None
     """SHA-256 of its folds.parquet."""
+    release: str | None = None
+    """The release whose generator is used; None: one is trained."""
+    generator: InputRef | None = None
+    """That release's artifacts."""
+    candidates: InputRef | None = None
+    annotations: InputRef | None = None
+
+    def taken_over(self) -> dict[str, InputRef]:
+        """Artifacts by node that are used as they are, whatever the run's sections say."""
+        given = {
+            "gan-trainer": self.generator,
+            "candidates": self.candidates,
+            ANNOTATIONS: self.annotations,
+        }
+        return {name: one for name, one in given.items() if one is not None}
 
 
 @dataclass(frozen=True)
@@ -174,8 +192,6 @@ NODES: Final[tuple[Node, ...]] = (
 )
 
 BY_NAME: Final[Mapping[str, Node]] = {node.name: node for node in NODES}
-ANNOTATIONS: Final = "annotations"
-GATE: Final = "gate"
 
 
 @dataclass(frozen=True)
@@ -385,4 +401,6 @@ def frozen_run(run: DatasetRun, external: External) -> tuple[str, dict[str, Any]
         "folds": None if external.folds is None else external.folds.key,
         "initDigest": external.init_digest,
     }
+    if external.release is not None:
+        document["release"] = external.release
     return canonical_digest(document), document

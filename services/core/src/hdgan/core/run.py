@@ -69,7 +69,19 @@ class Metadata(Section):
 class RunSpec(Section):
     """Everything a run is told, one section per stage."""
 
-    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset({"resources", "gates", "suspend", "retry"})
+    NOT_SEMANTIC: ClassVar[frozenset[str]] = frozenset(
+        {"dataset", "generator", "resources", "gates", "suspend", "retry"}
+    )
+
+    dataset: str | None = Field(
+        None, min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+    )
+    """Name of the dataset that this run makes a release of; runs of one name follow each other.
+    Null: the run's name."""
+
+    generator: Literal["train", "pinned"] = "train"
+    """`train`: train one on the tiles. `pinned`: go on with the generator, the candidates and the
+    annotations of the dataset's latest release; slides are tiled, but train nothing."""
 
     slides: SlidesConfig
     """The slides. Required."""
@@ -132,6 +144,12 @@ class RunSpec(Section):
                 f"ganTrainer.holdoutFold is {self.gan_trainer.holdout_fold}, but tiler.folds is"
                 f" {self.tiler.folds}: use -1 (none) to {self.tiler.folds - 1}"
             )
+        again = {"gan-trainer", "candidates"} & set(self.rerun)
+        if self.generator == "pinned" and again:
+            raise ValueError(
+                f"rerun names {', '.join(sorted(again))}, but generator is pinned: the release's is"
+                " used. Leave one of them out"
+            )
         if self.annotations.total > self.candidates.count:
             raise ValueError(
                 f"annotations ask for {self.annotations.total} labelled images (train + val"
@@ -155,6 +173,11 @@ class DatasetRun(Section):
 
     spec: RunSpec
     """What to do. Required."""
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset that the run makes a release of."""
+        return self.spec.dataset or self.metadata.name
 
 
 def parse_run(document: object, source: str = "run") -> DatasetRun:

@@ -18,7 +18,16 @@ from hdgan.core.pipeline import External, NodeStatus, frozen_run
 from hdgan.core.run import DatasetRun
 from hdgan.core.store import Store
 
-Outcome = Literal["Running", "Done", "AwaitingAnnotation", "GateFailed", "Failed", "Interrupted"]
+Outcome = Literal[
+    "Running",
+    "Released",
+    "Unchanged",
+    "AwaitingAnnotation",
+    "GateFailed",
+    "Failed",
+    "Interrupted",
+]
+"""Unchanged: the latest release has this very dataset already."""
 
 
 def freeze(store: Store, run: DatasetRun, external: External) -> str:

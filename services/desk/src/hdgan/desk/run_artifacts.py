@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdgan.core.artifact import Artifact, open_artifact
-from hdgan.core.cli import outcome_of, store_for
+from hdgan.core.cli import store_for
 from hdgan.core.errors import RequestError
 from hdgan.core.observe import observe, pin_external
+from hdgan.core.outcome import find_outcome
 from hdgan.core.pipeline import NodeStatus, plan
 from hdgan.core.run import DatasetRun, load_run, resolve
 from hdgan.core.status_file import read_status
@@ -27,7 +28,7 @@ class RunArtifacts:
     """By stage: tiler, gan-trainer, candidates, annotations, classifier, dataset."""
     statuses: tuple[NodeStatus, ...]
     outcome: str
-    """As `hdgan status` names it: Done, AwaitingAnnotation, GateFailed, Running, ..."""
+    """As `hdgan status` names it: Released, AwaitingAnnotation, GateFailed, Running, ..."""
     message: str
     """What the last runner said of that outcome; may be empty."""
 
@@ -59,6 +60,6 @@ def open_run(run_file: Path, store_option: str | None) -> RunArtifacts:
             artifacts[name] = artifact
     statuses = plan(run, external, observed)
     last = read_status(store, run)
-    outcome = outcome_of(statuses, last)
+    outcome = find_outcome(store, run, external, observed, last)
     message = str(last.get("message", "")) if last.get("outcome") == outcome else ""
     return RunArtifacts(run, store, artifacts, tuple(statuses), outcome, message)

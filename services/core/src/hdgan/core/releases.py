@@ -1,0 +1,322 @@
+"""Releases of a dataset, and which of them is the latest.
+
+`datasets/<name>/releases/<release>.json` never changes and is written only when every gate has let
+the run through. `datasets/<name>/pointer/<seq>-<writer>.json` are appended, never changed: the
+highest names the latest release, so promoting and rolling back append one more. Writers that take
+the same number at once do no harm: the higher name counts. `datasets/<name>/latest.json` is a copy
+of the highest for readers, put right on every look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from hdgan.core.artifact import open_artifact
+from hdgan.core.canonical import canonical_digest, canonical_json
+from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
+from hdgan.core.pipeline import (
+    ANNOTATIONS,
+    External,
+    Observed,
+    frozen_run,
+)
+from hdgan.core.request import Hex64, InputRef, Name
+from hdgan.core.run import DatasetRun
+from hdgan.core.store import Store
+
+MAX_BYTES = 1 << 20
+"""Longest document that is read here."""
+_POINTER = re.compile(r"/(\d{8})-([0-9a-f]{16})\.json$")
+_RELEASE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+Verdict = Literal["Released", "Unchanged"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class ReleasedClass(_Document):
+    """A class of the masks; its place in the list is its value."""
+
+    name: str
+    color: str
+
+
+class Release(_Document):
+    """What a release consists of and how it came about."""
+
+    dataset: Name
+    name: Annotated[str, Field(pattern=_RELEASE, max_length=80)]
+    run: Name
+    run_digest: Hex64
+    """Digest of the frozen run: `runs/<run>/<runDigest>.json`."""
+    created: datetime
+    artifacts: dict[str, InputRef]
+    """By stage, `dataset` and `annotations` among them."""
+    classes: list[ReleasedClass]
+    tile_size: Annotated[int, Field(ge=1)]
+    """Pixels of an image's side."""
+    mpp: Annotated[float, Field(gt=0)]
+    """Micrometres per pixel."""
+    macro_dice: float | None = None
+    """On the test images."""
+
+    @model_validator(mode="after")
+    def _has_a_dataset(self) -> Self:
+        if "dataset" not in self.artifacts:
+            raise ValueError("artifacts names no dataset")
+        return self
+
+    @property
+    def content_digest(self) -> str:
+        """Of the dataset."""
+        return self.artifacts["dataset"].content_digest
+
+
+class Pointer(_Document):
+    """Which release is the latest, since when and why."""
+
+    seq: Annotated[int, Field(ge=1, le=99_999_999)]
+    writer: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    release: Annotated[str, Field(pattern=_RELEASE, max_length=80)]
+    reason: Literal["released", "promoted", "rolled back"]
+    at: datetime
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """What orders pointers."""
+        return self.seq, self.writer
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a finished run, and the release that has its dataset."""
+
+    verdict: Verdict
+    release: str
+
+
+def release_of(
+    run: DatasetRun, external: External, observed: Observed, created: datetime
+) -> Release:
+    """The release of a run that is resolved and whose dataset exists. Its name follows from the
+    run's name and its artifacts."""
+    artifacts = dict(sorted(observed.artifacts.items()))
+    digests = {name: one.content_digest for name, one in artifacts.items()}
+    return Release(
+        dataset=run.dataset_name,
+        name=f"{run.metadata.name}-{canonical_digest(digests)[:12]}",
+        run=run.metadata.name,
+        run_digest=frozen_run(run, external)[0],
+        created=created,
+        artifacts=artifacts,
+        classes=[
+            ReleasedClass(name=one.name, color=one.color) for one in run.spec.annotations.classes
+        ],
+        tile_size=run.spec.tiler.tile_size,
+        mpp=run.spec.tiler.mpp,
+        macro_dice=observed.macro_dice,
+    )
+
+
+def verdict(store: Store, release: Release) -> Published | None:
+    """What has become of it already; None while nothing has."""
+    newest = latest(store, release.dataset)
+    if newest is not None and newest.content_digest == release.content_digest:
+        return Published("Released" if newest.run == release.run else "Unchanged", newest.name)
+    if _known(store, release) is not None and _was_latest(store, release):
+        return Published("Released", release.name)
+    return None
+
+
+def publish(store: Store, release: Release) -> Published:
+    """Make it the latest, unless it was once (who rolled it back meant it) or the latest has the
+    very same dataset. May be repeated after a crash at any point."""
+    before = verdict(store, release)
+    if before is not None:
+        return before
+    place = _release_place(release.dataset, release.name)
+    store.put_if_absent(place, _dumped(release))
+    if _known(store, release) is None:
+        raise InternalError(f"{store.url(place)} was written and is not there")
+    _append(store, release.dataset, release.name, "released")
+    return Published("Released", release.name)
+
+
+def latest(store: Store, dataset: str) -> Release | None:
+    """The latest release; None if there is none. InputMissing if its file is gone or damaged."""
+    pointer = _repaired(store, dataset)
+    return None if pointer is None else read_release(store, dataset, pointer.release)
+
+
+def read_release(store: Store, dataset: str, name: str) -> Release:
+    """A release. InputMissing if there is none of this name or it cannot be read."""
+    if not re.match(_RELEASE, name):
+        raise RequestError(f"{name!r} cannot be the name of a release")
+    place = _release_place(dataset, name)
+    found = _read(store, place, Release)
+    if found is None:
+        raise InputMissing(
+            f"there is no release {store.url(place)}: see hdgan releases list {dataset}"
+        )
+    return found
+
+
+def releases(store: Store, dataset: str) -> list[Release]:
+    """All releases, the oldest first."""
+    prefix = _release_place(dataset, "")[: -len(".json")]
+    found = [
+        release
+        for place in store.list(prefix)
+        if (release := _read(store, place, Release)) is not None
+    ]
+    return sorted(found, key=lambda one: (one.created, one.name))
+
+
+def promote(store: Store, dataset: str, name: str) -> Release:
+    """Make a release the latest. InputMissing if it, or its dataset, is not there (any more)."""
+    release = read_release(store, dataset, name)
+    _check_whole(store, release)
+    newest = _repaired(store, dataset)
+    if newest is None or newest.release != name:
+        _append(store, dataset, name, "promoted")
+    return release
+
+
+def roll_back(store: Store, dataset: str) -> Release:
+    """Make the release that was made before the latest one the latest."""
+    newest = latest(store, dataset)
+    if newest is None:
+        raise InputMissing(f"dataset {dataset} has no releases in {store.uri}")
+    known = releases(store, dataset)
+    before = [o for o in known if (o.created, o.name) < (newest.created, newest.name)]
+    if not before:
+        raise InputMissing(f"{newest.name} is the first release of {dataset}: nothing is before it")
+    _check_whole(store, before[-1])
+    _append(store, dataset, before[-1].name, "rolled back")
+    return before[-1]
+
+
+def pinned_to(store: Store, run: DatasetRun) -> Release:
+    """The release whose generator a run with `generator: pinned` goes on with. RequestError if
+    there is none or it is not for tiles like the run's."""
+    dataset = run.dataset_name
+    release = latest(store, dataset)
+    if release is None:
+        raise RequestError(
+            f"spec.generator is pinned, but dataset {dataset} has no release in {store.uri} yet: "
+            "make one with generator: train"
+        )
+    asked = {"tileSize": run.spec.tiler.tile_size, "mpp": run.spec.tiler.mpp}
+    has = {"tileSize": release.tile_size, "mpp": release.mpp}
+    for name, value in asked.items():
+        if value != has[name]:
+            raise RequestError(
+                f"spec.tiler.{name} is {value}, but the generator of release {release.name} is for "
+                f"{has[name]}: use that, or generator: train"
+            )
+    missing = [
+        one for one in ("gan-trainer", "candidates", ANNOTATIONS) if one not in release.artifacts
+    ]
+    if missing:
+        raise InputMissing(f"release {release.name} of {dataset} names no {', '.join(missing)}")
+    return release
+
+
+def _check_whole(store: Store, release: Release) -> None:
+    artifact = open_artifact(store, "dataset", release.artifacts["dataset"].key)
+    if artifact is None or artifact.content_digest != release.content_digest:
+        raise InputMissing(f"the dataset of release {release.name} is not in {store.uri} any more")
+
+
+def _known(store: Store, release: Release) -> Release | None:
+    return _read(store, _release_place(release.dataset, release.name), Release)
+
+
+def _was_latest(store: Store, release: Release) -> bool:
+    return any(one.release == release.name for one in _pointers(store, release.dataset))
+
+
+def _pointers(store: Store, dataset: str) -> Iterator[Pointer]:
+    """All that can be read, the newest first."""
+    for place in sorted(store.list(f"datasets/{dataset}/pointer/"), reverse=True):
+        if _POINTER.search(place):
+            pointer = _read(store, place, Pointer)
+            if pointer is not None:
+                yield pointer
+
+
+def _repaired(store: Store, dataset: str) -> Pointer | None:
+    """The highest pointer, after putting `latest.json` right."""
+    copy = _read(store, _latest_place(dataset), Pointer)
+    highest = next(_pointers(store, dataset), None)
+    if highest is None or (copy is not None and copy.place >= highest.place):
+        return copy  # a listing may be late
+    with contextlib.suppress(StoreError):  # who may only read sees the truth all the same
+        store.put(_latest_place(dataset), _dumped(highest))
+    return highest
+
+
+def _append(
+    store: Store,
+    dataset: str,
+    release: str,
+    reason: Literal["released", "promoted", "rolled back"],
+) -> None:
+    newest = _repaired(store, dataset)
+    pointer = Pointer(
+        seq=1 if newest is None else newest.seq + 1,
+        writer=uuid.uuid4().hex[:16],
+        release=release,
+        reason=reason,
+        at=datetime.now(UTC),
+    )
+    store.put(
+        f"datasets/{dataset}/pointer/{pointer.seq:08d}-{pointer.writer}.json", _dumped(pointer)
+    )
+    _repaired(store, dataset)
+
+
+_T = TypeVar("_T", bound=_Document)
+
+
+def _read(store: Store, place: str, model: type[_T]) -> _T | None:
+    """A document; None if there is none. InputMissing if it is damaged."""
+    info = store.head(place)
+    if info is None:
+        return None
+    try:
+        if info.size > MAX_BYTES:
+            raise ValueError(f"it has {info.size} bytes")
+        return model.model_validate_json(store.get(place))
+    except KeyMissing:
+        return None
+    except ValueError as error:
+        words = "; ".join(str(error).splitlines()[:3])
+        raise InputMissing(
+            f"{store.url(place)} cannot be read ({words}): restore it, or delete it"
+        ) from error
+
+
+def _dumped(document: _Document) -> bytes:
+    return canonical_json(document.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _release_place(dataset: str, name: str) -> str:
+    return f"datasets/{dataset}/releases/{name}.json"
+
+
+def _latest_place(dataset: str) -> str:
+    return f"datasets/{dataset}/latest.json"

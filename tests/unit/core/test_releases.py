@@ -1,0 +1,234 @@
+"""Releases are immutable, the latest is the highest pointer, and a crash anywhere does no harm."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hdgan.core import releases
+from hdgan.core.artifact import Attempt
+from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.pipeline import External, Observed
+from hdgan.core.releases import Release, latest, pinned_to, promote, publish, release_of, roll_back
+from hdgan.core.request import InputRef
+from hdgan.core.run import DatasetRun, parse_run, resolve
+from hdgan.core.store import Store, open_store
+from support.runs import changed, small_run
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SLIDES = External("work/slides/x.json", "a" * 64)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store((tmp_path / "store").as_uri())
+
+
+def made(store: Store, number: int, run: str = "small", content: int | None = None) -> Release:
+    """A release whose dataset is in the store."""
+    content = number if content is None else content
+    attempt = Attempt(store, "dataset", f"{content:064x}")
+    attempt.add_bytes("shard.tar", str(content).encode())
+    manifest = attempt.commit({}).manifest
+    dataset = InputRef(stage="dataset", key=manifest.key, content_digest=manifest.content_digest)
+    others = {
+        name: InputRef(stage=name, key=f"{1:064x}", content_digest=f"{1:064x}")
+        for name in ("gan-trainer", "candidates", "annotations", "classifier")
+    }
+    document = small_run("metadata.name", run)
+    spec = document.spec.model_copy(update={"dataset": "skin"})
+    return release_of(
+        document.model_copy(update={"spec": spec}),
+        SLIDES,
+        Observed({**others, "dataset": dataset}, macro_dice=0.9),
+        START + timedelta(days=number),
+    )
+
+
+def test_the_last_one_published_is_the_latest_and_publishing_again_changes_nothing(
+    store: Store,
+) -> None:
+    assert latest(store, "skin") is None
+    first, second = made(store, 1), made(store, 2)
+    assert publish(store, first) == releases.Published("Released", first.name)
+    assert publish(store, second).verdict == "Released"
+    assert publish(store, first).release == first.name
+    assert latest(store, "skin") == second
+    assert releases.releases(store, "skin") == [first, second]
+    assert len(list(store.list("datasets/skin/pointer/"))) == 2
+
+
+def test_the_same_dataset_by_another_run_is_unchanged(store: Store) -> None:
+    first = made(store, 1, "monday")
+    publish(store, first)
+    again = publish(store, made(store, 2, "tuesday", content=1))
+    assert (again.verdict, again.release) == ("Unchanged", first.name)
+    assert releases.releases(store, "skin") == [first]
+
+
+def test_a_run_of_the_same_name_with_another_dataset_is_another_release(store: Store) -> None:
+    publish(store, made(store, 1))
+    publish(store, made(store, 2))
+    names = [one.name for one in releases.releases(store, "skin")]
+    assert len(set(names)) == 2
+    assert all(name.startswith("small-") for name in names)
+
+
+def test_promote_and_roll_back(store: Store) -> None:
+    one, two, three = (made(store, number) for number in (1, 2, 3))
+    for release in (one, two, three):
+        publish(store, release)
+    assert roll_back(store, "skin") == two
+    assert roll_back(store, "skin") == one
+    with pytest.raises(InputMissing, match="first release"):
+        roll_back(store, "skin")
+    # A run that is done again does not undo what a person decided.
+    assert publish(store, three).release == three.name
+    assert latest(store, "skin") == one
+    assert promote(store, "skin", three.name) == latest(store, "skin") == three
+    with pytest.raises(InputMissing, match="there is no release"):
+        promote(store, "skin", "small-000000000000")
+    with pytest.raises(RequestError):
+        promote(store, "skin", "../../runs/x")
+
+
+def test_a_release_whose_dataset_is_gone_is_not_promoted(store: Store) -> None:
+    first, second = made(store, 1), made(store, 2)
+    publish(store, first)
+    publish(store, second)
+    store.delete(f"artifacts/dataset/{first.artifacts['dataset'].key}/manifest.json")
+    with pytest.raises(InputMissing, match="is not in"):
+        promote(store, "skin", first.name)
+    with pytest.raises(InputMissing, match="is not in"):
+        roll_back(store, "skin")
+    assert latest(store, "skin") == second
+
+
+def test_latest_json_is_put_right(store: Store) -> None:
+    first, second = made(store, 1), made(store, 2)
+    publish(store, first)
+    old = store.get("datasets/skin/latest.json")
+    publish(store, second)
+    for damaged in (old, None):
+        if damaged is None:
+            store.delete("datasets/skin/latest.json")
+        else:
+            store.put("datasets/skin/latest.json", damaged)
+        assert latest(store, "skin") == second
+        assert b'"seq":2' in store.get("datasets/skin/latest.json")
+
+
+def test_damaged_documents_are_named(store: Store) -> None:
+    release = made(store, 1)
+    publish(store, release)
+    place = f"datasets/skin/releases/{release.name}.json"
+    store.put(place, b'{"dataset": "skin"}')
+    with pytest.raises(InputMissing, match="cannot be read") as error:
+        latest(store, "skin")
+    assert release.name in str(error.value)
+    store.put(place, b"x" * (releases.MAX_BYTES + 1))
+    with pytest.raises(InputMissing, match="bytes"):
+        latest(store, "skin")
+
+
+class Crash(Exception):
+    pass
+
+
+class CrashingStore:
+    """A store that dies before or after its n-th write."""
+
+    def __init__(self, store: Store, at: int, after: bool) -> None:
+        self._store = store
+        self._left = at
+        self._after = after
+
+    def __getattr__(self, name: str) -> object:
+        method = getattr(self._store, name)
+        if name not in ("put", "put_if_absent"):
+            return method
+
+        def write(key: str, data: bytes) -> object:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise Crash
+            result = method(key, data)
+            if self._left == 0:
+                raise Crash
+            return result
+
+        return write
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_crash_at_any_write_is_made_good_by_the_next_attempt(
+    store: Store, at: int, after: bool
+) -> None:
+    first, second = made(store, 1), made(store, 2)
+    publish(store, first)
+    crashing: Store = CrashingStore(store, at, after)  # type: ignore[assignment]
+    with pytest.raises(Crash):
+        publish(crashing, second)
+    # What readers see meanwhile is whole.
+    assert latest(store, "skin") in (first, second)
+    assert publish(store, second).release == second.name
+    assert latest(store, "skin") == second
+    assert len(list(store.list("datasets/skin/pointer/"))) == 2
+
+
+def test_writers_at_once_leave_one_latest_that_all_see(store: Store) -> None:
+    all_of_them = [made(store, number, f"run-{number}") for number in range(6)]
+    threads = [threading.Thread(target=publish, args=(store, one)) for one in all_of_them]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(releases.releases(store, "skin")) == 6
+    first = latest(store, "skin")
+    assert first in all_of_them
+    assert latest(store, "skin") == first
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from("pra"), st.integers(0, 4)), max_size=12))
+def test_whatever_is_done_the_latest_is_what_was_done_last(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    store = open_store((tmp_path_factory.mktemp("releases") / "store").as_uri())
+    known = [made(store, number) for number in range(5)]
+    expected: Release | None = None
+    published: set[int] = set()
+    for step, number in steps:
+        if step == "p":
+            publish(store, known[number])
+            if number not in published:
+                expected = known[number]
+            published.add(number)
+        elif step == "r":
+            before = [n for n in sorted(published) if expected and n < known.index(expected)]
+            if before:
+                expected = known[before[-1]]
+                assert roll_back(store, "skin") == expected
+        elif number in published:
+            expected = promote(store, "skin", known[number].name)
+        assert latest(store, "skin") == expected
+
+
+def test_pinning_needs_a_release_for_tiles_like_the_runs(store: Store) -> None:
+    def run(mpp: float = 1.0) -> DatasetRun:
+        document = changed("spec.dataset", "skin", changed("spec.generator", "pinned"))
+        return resolve(parse_run(changed("spec.tiler.mpp", mpp, document)))
+
+    with pytest.raises(RequestError, match="has no release"):
+        pinned_to(store, run())
+    release = made(store, 1)
+    publish(store, release)
+    assert pinned_to(store, run()) == release
+    with pytest.raises(RequestError, match=r"spec\.tiler\.mpp is 2\.0, but the generator"):
+        pinned_to(store, run(mpp=2.0))
