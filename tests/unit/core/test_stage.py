@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -180,6 +181,40 @@ def test_sigterm_saves_and_exits_75_and_metrics_are_served_until_then(tmp_path: 
     assert (state.step, state.read("state.bin")) == (7, b"weights")
 
 
+def test_metrics_are_served_where_there_is_only_ipv6(tmp_path: Path) -> None:
+    process = start(
+        fake_request(tmp_path, "measure"),
+        tmp_path,
+        HDGAN_METRICS_PORT="0",
+        HDGAN_METRICS_HOST="::1",
+    )
+    port = read_until(process, "log")["port"]
+    read_until(process, "progress")
+    assert json.loads(_get(port, "/progress", "[::1]"))["done"] == 3
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 75
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",  # where the port is taken
+        "192.0.2.1",  # an address of nobody
+        "no-such-host.invalid",
+        "a" * 100,
+    ],
+)
+def test_a_stage_that_cannot_serve_metrics_says_so_and_works(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        request = fake_request(tmp_path, "fill")
+        done = run(request, tmp_path, HDGAN_METRICS_PORT=port, HDGAN_METRICS_HOST=host)
+    assert done.code == 0, done.stderr
+    (warning,) = [one for one in done.all("log") if one["level"] == "warning"]
+    assert f"cannot serve them on {host} port {port}: " in warning["message"]
+    assert "HDGAN_METRICS_PORT" in warning["message"]
+
+
 def test_a_stage_that_does_not_stop_is_ended_after_its_grace(tmp_path: Path) -> None:
     process = start(
         fake_request(tmp_path, "deaf"), tmp_path, HDGAN_GRACE_SECONDS="0.2", HDGAN_METRICS_PORT="0"
@@ -253,7 +288,7 @@ def test_the_throttle_lets_one_through_per_interval() -> None:
     ]  # fmt: skip
 
 
-def _get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+def _get(port: int, path: str, host: str = "127.0.0.1") -> str:
+    with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=5) as answer:
         text: str = answer.read().decode()
         return text

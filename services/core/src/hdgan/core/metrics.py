@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from types import TracebackType
@@ -12,12 +13,14 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from hdgan.core.errors import RequestError
 from hdgan.core.progress import Progress
 
 
 class MetricsServer:
-    """Serves what a stage reports until it is closed. Port 0 takes a free one (see `port`)."""
+    """Serves what a stage reports until it is closed. Port 0 takes a free one (see `port`).
+
+    OSError if it cannot: the port is taken, or the host is none of this machine's.
+    """
 
     def __init__(self, *, run: str, stage: str, key: str, host: str, port: int) -> None:
         self._names = {"run": run, "stage": stage}
@@ -70,13 +73,12 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Stdout and stderr of a stage are for its own events."""
 
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise RequestError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror}. "
-                "Set HDGAN_METRICS_PORT to a free port, or unset it to serve none"
-            ) from error
+        family = _family(host, port)
+
+        class Server(ThreadingHTTPServer):
+            address_family = family
+
+        self._server = Server((host, port), Handler)
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = Thread(
@@ -126,3 +128,9 @@ class MetricsServer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """Of a host's first address: the pods of a cluster may have addresses of IPv6 only."""
+    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return places[0][0]

@@ -343,7 +343,7 @@ def _run(
     # Better now than after the hours of work that could then not be written down.
     store.probe()
     _make_scratch(Path(request.scratch))
-    metrics = _metrics_server(request, environ) if leads else None
+    metrics = _metrics_server(request, environ, emitter) if leads else None
     try:
         if metrics is not None:
             message = f"metrics on port {metrics.port}"
@@ -456,7 +456,9 @@ def _make_scratch(scratch: Path) -> None:
         ) from error
 
 
-def _metrics_server(request: StageRequest, environ: Mapping[str, str]) -> MetricsServer | None:
+def _metrics_server(
+    request: StageRequest, environ: Mapping[str, str], emitter: Emitter
+) -> MetricsServer | None:
     text = environ.get(PORT_VARIABLE)
     if not text:
         return None
@@ -465,9 +467,20 @@ def _metrics_server(request: StageRequest, environ: Mapping[str, str]) -> Metric
     from hdgan.core.metrics import MetricsServer  # only those who ask for it pay for the import
 
     host = environ.get(HOST_VARIABLE) or "127.0.0.1"
-    return MetricsServer(
-        run=request.run, stage=request.stage, key=request.key, host=host, port=int(text)
-    )
+    try:
+        return MetricsServer(
+            run=request.run, stage=request.stage, key=request.key, host=host, port=int(text)
+        )
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host is no name at all
+        # The work does not need it: hours of it are not given up because nobody can look on.
+        what = (isinstance(error, OSError) and error.strerror) or error
+        message = (
+            f"no metrics: cannot serve them on {host} port {text}: {what}. The work goes on. "
+            f"Set {PORT_VARIABLE} to a free port and {HOST_VARIABLE} to an address of its own, "
+            "or unset both to serve none"
+        )
+        emitter.emit("log", {"level": "warning", "message": message})
+        return None
 
 
 def _grace(environ: Mapping[str, str]) -> float:
