@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hdgan.core.errors import KeyMissing, NoSpace, StoreError
+from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable
 from hdgan.core.store import Store, open_store
 from hdgan.core.store_file import FileStore
 from hdgan.core.store_s3 import S3Store
@@ -341,7 +341,7 @@ def test_without_credentials_the_variables_are_named(
 def test_an_unreachable_endpoint_is_named(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
-    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9 .*check AWS_ENDPOINT_URL"):
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9 .*check AWS_ENDPOINT_URL"):
         open_store(s3_uri).probe()
 
 
@@ -352,6 +352,10 @@ def test_an_unreachable_endpoint_is_named(s3_uri: str, monkeypatch: pytest.Monke
         (403, "SignatureDoesNotMatch", StoreError, "credentials are refused"),
         (403, "AccessDenied", StoreError, "access denied"),
         (507, "XMinioStorageFull", NoSpace, "no space left"),
+        (503, "SlowDown", StoreUnavailable, "SlowDown"),
+        (500, "InternalError", StoreUnavailable, "InternalError"),
+        (400, "ExpiredToken", StoreUnavailable, "have expired"),
+        (400, "EntityTooLarge", StoreError, "EntityTooLarge"),
     ],
 )
 def test_refusals_are_explained_without_secrets(
@@ -387,6 +391,8 @@ def test_refusals_are_explained_without_secrets(
         with pytest.raises(kind, match=says) as caught:
             store.put("x", b"1")
         store.close()
+        # Whether trying later may help is what a cluster goes by.
+        assert caught.value.exit_code == (64 if kind is StoreError else 69)
     finally:
         server.shutdown()
         thread.join()

@@ -69,7 +69,7 @@ def test_an_artifact_that_exists_is_not_made_again(tmp_path: Path) -> None:
         ("bug", 70, "ZeroDivisionError", "a bug of the stage"),
         ("memory", 70, "MemoryError", "smaller batches"),
         ("nothing", 70, "InternalError", "without filling"),
-        ("space", 64, "NoSpace", "the training tiles needs"),
+        ("space", 69, "NoSpace", "the training tiles needs"),
     ],
 )
 def test_errors_become_exit_codes(

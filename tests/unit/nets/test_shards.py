@@ -228,7 +228,7 @@ def test_a_full_disk_is_no_space_and_leaves_nothing_half_written(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoSpace, match="image") as caught:
         write(tmp_path, "image", "train", 1)
-    assert caught.value.exit_code == 64
+    assert caught.value.exit_code == 69
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RequestError,
         Stopped,
         StoreError,
+        StoreUnavailable,
     )
     from hdgan.core.local import RunResult, run_local
     from hdgan.core.run import DatasetRun, load_run, resolve
@@ -69,6 +70,7 @@ _MODULES = {
         "RequestError",
         "Stopped",
         "StoreError",
+        "StoreUnavailable",
     ),
     "local": ("RunResult", "run_local"),
     "run": ("DatasetRun", "load_run", "resolve"),

@@ -44,13 +44,19 @@ class Stopped(HdganError):
 
 
 class StoreError(HdganError):
-    """A store cannot be used: unwritable, unreachable, no credentials, no such bucket, invalid
-    key."""
+    """A store cannot be used as it is configured: unwritable, no credentials, no such bucket,
+    invalid key."""
 
     exit_code = 64
 
 
-class NoSpace(StoreError):
+class StoreUnavailable(StoreError):
+    """The store does not answer, or not usably, or its credentials have expired: later it may."""
+
+    exit_code = 69
+
+
+class NoSpace(StoreUnavailable):
     """The disk or quota under a store or under scratch is full. Finished work is untouched."""
 
 

@@ -41,6 +41,7 @@ EXIT_NAMES = {
     64: "the request, the configuration or an input is invalid",
     65: "too much of the data is bad",
     66: "an input is not there or was changed",
+    69: "the store does not answer, or a disk is full",
     70: "a bug",
     75: "it stopped early",
 }
@@ -49,6 +50,7 @@ ADVICE = {
     65: "look at the data the message names, then run the same command again",
     66: "restore what is missing, or delete the manifest the message names, then run the same "
     "command again",
+    69: "when that is mended, run the same command again",
     70: "run the same command again; if it fails again, report it with the log below",
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from botocore.config import Config
 from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
 
 from hdgan.core.atomic_file import explain_os_error, writing
-from hdgan.core.errors import KeyMissing, NoSpace, StoreError
+from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable
 from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, check_key
 
 _CHUNK = 1 << 20
@@ -49,12 +50,28 @@ _BAD_CREDENTIALS = frozenset(
         "InvalidAccessKeyId",
         "SignatureDoesNotMatch",
         "InvalidToken",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "TokenRefreshRequired",
         "AuthorizationHeaderMalformed",
         "InvalidSecurity",
-        "RequestTimeTooSkewed",
+    }
+)
+# They are renewed by whoever gives them out, if late.
+_EXPIRED = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestTimeTooSkewed"}
+)
+# What is left after boto3's own retries.
+_BUSY = frozenset(
+    {
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequests",
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "OperationAborted",
+        "XMinioServerNotInitialized",
     }
 )
 _FULL = frozenset(
@@ -352,7 +369,7 @@ class S3Store:
             | Boto3Error
             | RetriesExceededError,
         ):
-            return StoreError(
+            return StoreUnavailable(
                 f"{what}: no usable answer {where} ({type(error).__name__}); check"
                 " AWS_ENDPOINT_URL, the network and that the server runs"
             )
@@ -373,6 +390,11 @@ class S3Store:
                 f"{what}: the credentials are refused {where} ({code}); check"
                 " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and the clock"
             )
+        if code in _EXPIRED:
+            return StoreUnavailable(
+                f"{what}: the credentials have expired or the clock is wrong {where} ({code});"
+                " renew AWS_SESSION_TOKEN and what belongs to it, or set the clock"
+            )
         if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
             return StoreError(
                 f"{what}: access denied {where}; these credentials need s3:GetObject,"
@@ -380,7 +402,8 @@ class S3Store:
             )
         if code in _FULL:
             return NoSpace(f"{what}: no space left {where} ({code}); free some or raise the quota")
-        return StoreError(f"{what}: the server answered {code} {where}; try again, see its log")
+        kind = StoreUnavailable if code in _BUSY or re.match(r"^(429|5\d\d)$", code) else StoreError
+        return kind(f"{what}: the server answered {code} {where}; try again, see its log")
 
 
 def _code(error: boto_errors.ClientError) -> str:
