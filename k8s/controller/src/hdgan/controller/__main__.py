@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import logging
 import os
 import signal
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("settings", type=Path, help="the installation's settings, a YAML file")
     parser.add_argument("--kubeconfig", help="default: the pod's own account, or KUBECONFIG")
     parser.add_argument("--context", help="a context of the kubeconfig")
+    version = f"hdgan-controller {importlib.metadata.version('hdgan-controller')}"
+    parser.add_argument("--version", action="version", version=version)
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s"

@@ -285,7 +285,11 @@ class StageContext:
 
 
 def main(*stages: Stage) -> NoReturn:
-    """Run the stage the request names and end the process with the exit code of the contract."""
+    """Run the stage the request names and end the process with the exit code of the contract.
+    With `--version` on the command line, say which versions these are instead."""
+    if sys.argv[1:] == ["--version"]:
+        print(_version_line(stages))
+        end_process(0)
     end_process(run_stage(stages, os.environ, sys.stdout))
 
 
@@ -306,6 +310,18 @@ def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[
         emitter.emit("result", {"contentDigest": digest})
         _last_words(environ, json.dumps({"contentDigest": digest}))
     return 0
+
+
+def _version_line(stages: tuple[Stage, ...]) -> str:
+    """E.g. `hdgan-tiler 0.1.0 (tiler: stage version 6)`: distribution and stages of a service."""
+    service = stages[0].run.__module__.removeprefix("hdgan.").partition(".")[0]
+    distribution = f"hdgan-{service.replace('_', '-')}"
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed as a distribution"
+    makes = ", ".join(f"{stage.name}: stage version {stage.version}" for stage in stages)
+    return f"{distribution} {version} ({makes})"
 
 
 def _last_words(environ: Mapping[str, str], text: str) -> None:
