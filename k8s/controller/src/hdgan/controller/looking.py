@@ -4,7 +4,10 @@ store that does not answer holds up nobody but its own runs."""
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ from pathlib import Path
 
 from hdgan.controller.actions import Observe, Pin, ReadSavedStep
 from hdgan.controller.decide import RunFacts
+from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.settings import DEFAULT_STORE, Settings, StoreConfig
 from hdgan.controller.status import ProgressStatus
 from hdgan.core.errors import HdganError, StoreError
@@ -28,7 +32,16 @@ from hdgan.core.work import WorkState
 logger = logging.getLogger(__name__)
 
 Look = Pin | Observe | ReadSavedStep
-THREADS = 8
+Place = tuple[str, str]
+"""Namespace and name of a store."""
+
+AT_ONCE = 2
+"""Looks at one store at the same time; further ones wait, without a thread."""
+REPEATED = 3
+"""Failures in a row after which a store is left alone for a while."""
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+"""Seconds; pauses double from one to the next."""
 
 
 @dataclass
@@ -63,6 +76,10 @@ class Stores:
         self._opened: dict[tuple[str, str], Store] = {}
         self._lock = threading.Lock()
 
+    def count(self) -> int:
+        """How many are declared."""
+        return sum(len(one.stores) for one in self._settings.namespaces)
+
     def config(self, namespace: str, name: str | None) -> StoreConfig:
         """Its declaration."""
         return self._settings.store(namespace, name)
@@ -70,7 +87,7 @@ class Stores:
     def get(self, namespace: str, name: str | None) -> Store:
         """The store a namespace's run means. RequestError if there is none."""
         config = self._settings.store(namespace, name)
-        place = namespace, name or DEFAULT_STORE
+        place = place_of(namespace, name)
         with self._lock:
             store = self._opened.get(place)
             if store is None:
@@ -81,51 +98,185 @@ class Stores:
     def forget(self, namespace: str, name: str | None) -> None:
         """Open it anew next time: its credentials may have been renewed."""
         with self._lock:
-            self._opened.pop((namespace, name or DEFAULT_STORE), None)
+            self._opened.pop(place_of(namespace, name), None)
+
+
+@dataclass(eq=False)
+class _Task:
+    """A look that is to be made, for what is known of the run by now."""
+
+    run: RunFacts
+    memory: Memory
+    look: Look
+
+
+@dataclass
+class _Lane:
+    """What goes on at one store."""
+
+    waiting: deque[_Task] = field(default_factory=deque)
+    active: int = 0
+    failures: int = 0
+    """In a row."""
+    not_before: float = 0.0
+    error: str = ""
+
+    @property
+    def broken(self) -> bool:
+        return self.failures >= REPEATED
 
 
 class Looking:
-    """Carries out looks at stores and tells when one is done."""
+    """Carries out looks at stores and tells when one is done.
+
+    A store that fails again and again is asked by one look at a time, after a pause that grows.
+    Its runs see the last error meanwhile, and all their looks are made as soon as one succeeds.
+    """
 
     def __init__(self, stores: Stores, done: Callable[[str, str], None]) -> None:
         """done: called with namespace and name of the run when its memory has changed."""
         self._stores = stores
         self._done = done
-        self._pool = ThreadPoolExecutor(THREADS, "store")
+        # So many that stores that do not answer cannot hold them all.
+        self._pool = ThreadPoolExecutor(AT_ONCE * stores.count(), "store")
         self._lock = threading.Lock()
+        self._lanes: dict[Place, _Lane] = {}
+        self._waiting: dict[tuple[int, Look], tuple[Place, _Task]] = {}
+        """By the run's memory and the look."""
+        self._closed = False
+        self._later: DelayQueue[Place] = DelayQueue()
+        self._waker = threading.Thread(target=self._wake, name="store-pauses", daemon=True)
+        self._waker.start()
 
     def begin(self, run: RunFacts, memory: Memory, look: Look) -> None:
         """Start a look unless it is under way."""
+        place = _place(run)
         with self._lock:
-            if look in memory.under_way:
+            task = self._queued(run, memory, look)
+            if task is None:
                 return
-            memory.under_way.add(look)
-        self._pool.submit(self._carry_out, run, memory, look)
+            lane = self._lanes.setdefault(place, _Lane())
+            lane.waiting.append(task)
+            self._waiting[id(memory), look] = (place, task)
+            self._start(place, lane)
+            told = _tell_waiting(lane)
+        for one in told:
+            self._done(one.namespace, one.name)
 
     def close(self) -> None:
         """Wait for what is under way, and start nothing more."""
+        with self._lock:
+            self._closed = True
+        self._later.close()
+        self._waker.join()
         self._pool.shutdown(cancel_futures=True)
 
-    def _carry_out(self, run: RunFacts, memory: Memory, look: Look) -> None:
+    def _queued(self, run: RunFacts, memory: Memory, look: Look) -> _Task | None:
+        """The task to put into a lane; None if it is at work or in the right lane already."""
+        if look not in memory.under_way:
+            memory.under_way.add(look)
+            return _Task(run, memory, look)
+        known = self._waiting.get((id(memory), look))
+        if known is None:
+            return None
+        place, task = known
+        task.run = run
+        if place == _place(run):
+            return None
+        # It was given another store while it waited for one that does not answer.
+        self._lanes[place].waiting.remove(task)
+        return task
+
+    def _start(self, place: Place, lane: _Lane) -> None:
+        """Start what may be started now. With the lock held."""
+        while lane.waiting and lane.active < (1 if lane.broken else AT_ONCE):
+            pause = lane.not_before - time.monotonic()
+            if self._closed:
+                return
+            if pause > 0:
+                self._later.add(place, pause)
+                return
+            task = lane.waiting.popleft()
+            del self._waiting[id(task.memory), task.look]
+            lane.active += 1
+            self._pool.submit(self._carry_out, place, lane, task)
+        if not (lane.waiting or lane.active or lane.failures):
+            self._lanes.pop(place, None)
+
+    def _wake(self) -> None:
+        while (place := self._later.take()) is not None:
+            with self._lock:
+                if place in self._lanes:
+                    self._start(place, self._lanes[place])
+            self._later.done(place)
+
+    def _carry_out(self, place: Place, lane: _Lane, task: _Task) -> None:
+        run, memory = task.run, task.memory
         assert run.run is not None
-        place = run.namespace, run.run.spec.resources.store
+        failed: str | None = None
         try:
             # Slides are read with the credentials of the store, too.
             with connected(connection(self._stores.config(*place))):
-                _do(self._stores.get(*place), run, run.run, memory, look)
+                _do(self._stores.get(*place), run, run.run, memory, task.look)
             memory.store_error = None
         except StoreError as error:
-            memory.store_error = str(error)
+            memory.store_error = failed = str(error)
             self._stores.forget(*place)
         except HdganError as error:
             memory.problem = str(error)
         except Exception as error:
-            logger.exception("%s for %s/%s", type(look).__name__, run.namespace, run.name)
-            memory.store_error = f"{type(error).__name__}: {error}"
+            logger.exception("%s for %s/%s", type(task.look).__name__, run.namespace, run.name)
+            memory.store_error = failed = f"{type(error).__name__}: {error}"
         finally:
             with self._lock:
-                memory.under_way.discard(look)
-            self._done(run.namespace, run.name)
+                memory.under_way.discard(task.look)
+                lane.active -= 1
+                _note(lane, place, failed)
+                self._start(place, lane)
+                told = _tell_waiting(lane)
+            for one in (run, *told):
+                self._done(one.namespace, one.name)
+
+
+def _note(lane: _Lane, place: Place, failed: str | None) -> None:
+    """How a look at a store has ended."""
+    if failed is None:
+        lane.failures, lane.not_before = 0, 0.0
+        return
+    lane.failures += 1
+    lane.error = failed
+    if lane.broken:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(lane.failures - REPEATED, 10))
+        pause *= random.uniform(0.5, 1.0)
+        lane.not_before = time.monotonic() + pause
+        logger.warning(
+            "store %s of %s failed %d times, next look in %.0f s: %s",
+            place[1],
+            place[0],
+            lane.failures,
+            pause,
+            failed,
+        )
+
+
+def _tell_waiting(lane: _Lane) -> list[RunFacts]:
+    """Why they wait, to those that wait for a broken store and do not know; returns their runs."""
+    if not lane.broken:
+        return []
+    unknowing = [one for one in lane.waiting if one.memory.store_error is None]
+    for one in unknowing:
+        one.memory.store_error = lane.error
+    return [one.run for one in unknowing]
+
+
+def place_of(namespace: str, name: str | None) -> Place:
+    """The store that runs in a namespace mean by a name, or by none."""
+    return namespace, name or DEFAULT_STORE
+
+
+def _place(run: RunFacts) -> Place:
+    assert run.run is not None
+    return place_of(run.namespace, run.run.spec.resources.store)
 
 
 def connection(config: StoreConfig) -> S3Connection:
