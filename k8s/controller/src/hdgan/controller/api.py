@@ -42,10 +42,14 @@ class ApiError(HdganError):
 
     exit_code = 75
 
-    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, message: str, status: int = 0, reason: str = "", retry_after: float | None = None
+    ) -> None:
+        """retry_after: seconds for which the server wants to be left alone, where it said so."""
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class NotFound(ApiError):
@@ -108,6 +112,12 @@ class Api:
             if conflict.reason == "AlreadyExists":
                 return None
             raise
+
+    def replace(self, collection: str, namespace: str, document: Document) -> Document:
+        """Write a whole object but its status. Conflict if it is not the version that was read.
+        Unknown fields are refused."""
+        path = f"{_path(collection, namespace)}/{document['metadata']['name']}"
+        return self._call("PUT", path, query={"fieldValidation": "Strict"}, body=document)
 
     def replace_status(self, collection: str, namespace: str, document: Document) -> Document:
         """Write an object's status. Conflict if it is not the version that was read."""
@@ -229,7 +239,7 @@ class Api:
             raise ApiError(f"{verb} {path}: no answer ({_short(error)})") from error
         try:
             if not 200 <= answer.status <= 299:
-                raise _refusal(answer.status, _body(answer))
+                raise _refusal(answer.status, _body(answer), answer.headers.get("Retry-After"))
             yield answer
         except urllib3.exceptions.HTTPError as error:
             raise ApiError(f"{verb} {path}: the answer broke off ({_short(error)})") from error
@@ -269,11 +279,15 @@ def _put_back(answer: Any) -> None:
     response.release_conn()
 
 
-def _refusal(status: int, body: Document) -> ApiError:
+def _refusal(status: int, body: Document, retry_after: str | None = None) -> ApiError:
     reason = str(body.get("reason") or "")
     message = str(body.get("message") or f"status {status}")
     kinds: dict[int, type[ApiError]] = {404: NotFound, 409: Conflict, 410: Gone}
-    return kinds.get(status, ApiError)(message, status, reason)
+    details = body.get("details")
+    if retry_after is None and isinstance(details, dict):  # an error in a watch has no headers
+        retry_after = str(details.get("retryAfterSeconds"))
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+    return kinds.get(status, ApiError)(message, status, reason, seconds)
 
 
 def _short(error: Exception) -> str:

@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 60.0
 """Length of one watch. Short, so that a connection that has gone silent is noticed soon."""
 LONGEST_PAUSE = 30.0
+LONGEST_ASKED = 120.0
+"""Longest pause that a server may ask for."""
+SHORT = 1.0
+"""Seconds; a watch that says nothing and ends sooner has gone wrong, however politely."""
 
 Changed = Callable[[Document], None]
 """Called with an object that is new, changed or gone (as it was last)."""
@@ -55,6 +59,8 @@ class Watched:
         self._listed = threading.Event()
         self._stop = threading.Event()
         self._heard = 0.0
+        # In a row. A list alone ends no row: the watch after it may fail each time.
+        self._failures = 0
         self._thread = threading.Thread(
             target=self._work, name=f"watch-{collection.rpartition('/')[2]}", daemon=True
         )
@@ -102,23 +108,29 @@ class Watched:
             self._take(document)
 
     def _work(self) -> None:
-        failures = 0
         while not self._stop.is_set():
             try:
-                version = self._list()
-                failures = 0
-                self._watch(version)
-            except Gone:
-                continue
+                self._watch(self._list())
+            except Gone as error:
+                # Not a fault, unless it comes again and again: then lists must not follow lists.
+                self._rest(error, logging.INFO)
             except ApiError as error:
-                failures += 1
-                pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(failures, 8)) * random.uniform(0.5, 1)
-                logger.warning("watching %s: %s", self._collection, error)
-                self._stop.wait(pause)
+                self._rest(error, logging.WARNING)
             except Exception:
                 # Whatever it is: a cache that nobody keeps would be believed for ever.
                 logger.exception("watching %s", self._collection)
                 self._stop.wait(LONGEST_PAUSE)
+
+    def _rest(self, error: ApiError, level: int) -> None:
+        """Leave the server alone after a failure: longer each time, or as long as it asks."""
+        self._failures += 1
+        pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(self._failures, 8)) * random.uniform(0.5, 1)
+        if error.retry_after is not None:
+            # Later than it says rather than all at the same moment.
+            asked = min(LONGEST_ASKED, error.retry_after)
+            pause = max(pause, asked * random.uniform(1, 1.2))
+        logger.log(level, "watching %s: %s; again in %.1f s", self._collection, error, pause)
+        self._stop.wait(pause)
 
     def _list(self) -> str:
         listed = self._api.list(self._collection, self._namespace, **self._query)
@@ -139,10 +151,12 @@ class Watched:
         end = time.monotonic() + self._resync * random.uniform(0.8, 1.2)
         while not self._stop.is_set() and time.monotonic() < end:
             seconds = min(self._watch_seconds, max(1.0, end - time.monotonic()))
+            begun, said = time.monotonic(), False
             for kind, document in self._api.watch(
                 self._collection, self._namespace, version, seconds=seconds, **self._query
             ):
                 self._heard = time.monotonic()
+                self._failures, said = 0, True
                 version = document["metadata"]["resourceVersion"]
                 if kind == "BOOKMARK":
                     continue
@@ -155,6 +169,10 @@ class Watched:
                 if self._stop.is_set():
                     return
             self._heard = time.monotonic()
+            if said or self._heard - begun >= min(SHORT, seconds / 2):
+                self._failures = 0
+            else:
+                self._rest(ApiError("the watch ended at once"), logging.INFO)
 
     def _take(self, document: Document) -> None:
         name = document["metadata"]["name"]
