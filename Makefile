@@ -3,12 +3,23 @@
 #   PYTHON       the interpreter .venv is made from
 #   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
 #   SLIDES, FROM_SCRATCH, GENERATOR  see `make help`
+#   IMAGE, ENGINE, REGISTRY, TAG, BASE_IMAGE, TORCH, PLATFORM, PIP_CONF, CA, ENGINE_ARGS  see docs/images.md
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 SLIDES ?=
 FROM_SCRATCH ?=
 GENERATOR ?=
+IMAGE ?=
+ENGINE ?=
+REGISTRY ?=
+TAG ?=
+BASE_IMAGE ?=
+TORCH ?=
+PLATFORM ?=
+PIP_CONF ?=
+CA ?=
+ENGINE_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,7 +33,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo test test-cluster lint format bench quality clean distclean
+.PHONY: help install demo images test test-cluster test-images lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +66,11 @@ $(INSTALLED): constraints.txt $(wildcard requirements/*.txt) $(wildcard services
 demo: $(INSTALLED) ## the whole pipeline on a real slide; results in demo/
 	@$(PY) examples/demo.py $(if $(SLIDES),--slides "$(SLIDES)") $(if $(filter-out 0,$(FROM_SCRATCH)),--from-scratch)
 
+images: ## container images of the services and the controller; IMAGE=tiler for one
+	@"$(PYTHON)" images/build.py --engine "$(ENGINE)" --registry "$(REGISTRY)" --tag "$(TAG)" \
+	  --base-image "$(BASE_IMAGE)" --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)" --platform "$(PLATFORM)" \
+	  --pip-conf "$(PIP_CONF)" --ca "$(CA)" --engine-args "$(ENGINE_ARGS)" $(IMAGE)
+
 test: $(INSTALLED) ## all tests
 	@$(PY) -m pytest -q
 
@@ -62,11 +78,16 @@ test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUB
 	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }
 	@HDGAN_TEST_KUBECONFIG="$(abspath $(KUBECONFIG))" $(PY) -m pytest -q tests/cluster
 
-lint: $(INSTALLED) ## ruff, mypy and import-linter
+test-images: $(INSTALLED) ## the images that `make images` has made, with the same ENGINE, REGISTRY and TAG
+	@HDGAN_TEST_IMAGES="$(or $(REGISTRY),localhost)" HDGAN_TEST_TAG="$(TAG)" HDGAN_TEST_ENGINE="$(ENGINE)" \
+	  $(PY) -m pytest -q tests/images
+
+lint: $(INSTALLED) ## ruff, mypy, import-linter and hadolint
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet || { echo 'Not formatted as ruff does it: make format' >&2; exit 1; }
 	@$(PY) -m mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/hadolint services/*/Dockerfile k8s/*/Dockerfile
 
 format: $(INSTALLED) ## format the code and sort its imports
 	@$(PY) -m ruff check --quiet --select I --fix
