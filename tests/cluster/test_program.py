@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.fake_api.fates import Runs
+from cluster.fake_api.fates import NodeLost, Runs
+from cluster.fake_api.faults import Faults
 from cluster.fake_api.server import FakeApiServer
 from cluster.test_controller import Cluster, cluster, crd, s3, world  # noqa: F401
 from hdgan.controller import api as paths
@@ -145,6 +146,135 @@ def test_submit_status_and_cancel(
     assert cluster.api.get(paths.RUNS, cluster.namespace, "small") is None
     assert "has no DatasetRun small" in command("cancel", code=66)
     assert "has no DatasetRun small" in command("status", code=66)
+
+
+def submitted(
+    cluster: Cluster,  # noqa: F811
+    file: Path,
+    kubeconfig: Path,
+    document: dict[str, Any],
+    code: int = 0,
+) -> str:
+    file.write_text(yaml.safe_dump(document))
+    words = ("submit", str(file), "--namespace", cluster.namespace)
+    done = hdgan(*words, kubeconfig=kubeconfig)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_file_submitted_again_replaces_what_the_run_was_told(
+    cluster: Cluster,  # noqa: F811
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "run.yaml"
+
+    def submit(document: dict[str, Any], code: int = 0) -> str:
+        return submitted(cluster, file, kubeconfig, document, code)
+
+    def spec() -> dict[str, Any]:
+        known = cluster.api.get(paths.RUNS, cluster.namespace, "small")
+        assert known is not None
+        found: dict[str, Any] = known["spec"]
+        return found
+
+    document = changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")
+    document = changed("spec.resources.pods", {"tiler": {"cpu": "2", "memory": "4Gi"}}, document)
+    document = changed("spec.tiler.maxWhitespace", 0.25, document)
+    submit(document)
+    labels = {"metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}}}
+    cluster.api.patch(paths.RUNS, cluster.namespace, "small", labels)
+
+    less = changed("spec.resources.pods", {"tiler": {"cpu": "2"}}, document)
+    assert "changed" in submit(less)
+    assert spec()["resources"]["pods"] == {"tiler": {"cpu": "2"}}
+    assert "is there already, and the same" in submit(less)
+    known = cluster.api.get(paths.RUNS, cluster.namespace, "small")
+    assert known is not None
+    assert known["metadata"]["labels"] == {"team": "a"}
+    assert known["metadata"]["annotations"] == {"note": "b"}
+
+    # A field that may not change may not go either, and nothing else is changed then.
+    without = changed("spec.tiler", {"tileSize": 64, "mpp": 1.0, "holdout": "spatial"}, document)
+    assert "spec.tiler.maxWhitespace cannot change" in submit(without, code=75)
+    assert spec()["tiler"]["maxWhitespace"] == 0.25
+    assert spec()["resources"]["pods"] == {"tiler": {"cpu": "2"}}
+
+
+def test_what_is_submitted_wins_over_others_who_write_at_the_same_time(
+    cluster: Cluster,  # noqa: F811
+    kubeconfig: Path,
+    tmp_path: Path,
+    faults: Faults,
+) -> None:
+    file = tmp_path / "run.yaml"
+    document = changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")
+    submitted(cluster, file, kubeconfig, document)
+    place = f"/{cluster.namespace}/datasetruns/small"
+    faults.answer(409, times=2, where=lambda verb, path: verb == "PUT" and path.endswith(place))
+    again = changed("spec.suspend", True, document)
+    assert "changed" in submitted(cluster, file, kubeconfig, again)
+
+
+def test_cancel_waits_for_the_pods_of_the_run_and_leaves_what_others_need(
+    cluster: Cluster,  # noqa: F811
+    world: None,  # noqa: F811
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["tiler"] = [Runs(seconds=600, stop_seconds=2, stop_code=75)]
+    cluster.start()
+    for name in ("small", "twin"):
+        cluster.submit(name)
+        cluster.until(lambda s: s.stage_named("tiler").job is not None, name)
+
+    def owners() -> list[int]:
+        return [len(one["metadata"]["ownerReferences"]) for one in cluster.jobs()]
+
+    def pods() -> list[str]:
+        listed = cluster.api.list(paths.PODS, cluster.namespace).items
+        return [one["status"].get("phase", "") for one in listed]
+
+    eventually(lambda: owners() == [2] and pods() == ["Running"])
+
+    def cancel(name: str) -> str:
+        file = tmp_path / f"{name}.yaml"
+        document = changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")
+        file.write_text(yaml.safe_dump(changed("metadata.name", name, document)))
+        done = hdgan("cancel", str(file), "-n", cluster.namespace, kubeconfig=kubeconfig)
+        assert done.returncode == 0, done.stderr
+        assert f"{name}: cancelled" in done.stdout
+        return done.stderr
+
+    cancel("small")
+    assert pods() == ["Running"]
+    eventually(lambda: owners() == [1])
+    said = cancel("twin")
+    assert (pods(), cluster.jobs()) == ([], [])
+    assert "twin: waiting at most" in said
+    assert "pod tiler-" in said
+
+
+def test_cancel_does_not_wait_for_ever(
+    cluster: Cluster,  # noqa: F811
+    world: None,  # noqa: F811
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> None:
+    cluster.fates["tiler"] = [NodeLost(seconds=0.1)]
+    cluster.start()
+    cluster.submit()
+    eventually(lambda: "tiler" in cluster.pods)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(changed("spec.slides.uri", f"s3://{cluster.bucket}/slides")))
+    words = ("cancel", str(file), "-n", cluster.namespace, "--timeout", "3")
+    done = hdgan(*words, kubeconfig=kubeconfig)
+    assert done.returncode == 75, done.stdout
+    (pod,) = cluster.api.list(paths.PODS, cluster.namespace).items
+    name = pod["metadata"]["name"]
+    assert f"pod {name}" in done.stderr
+    told = f"kubectl delete pod --namespace {cluster.namespace} --force --grace-period=0 {name}"
+    assert told in done.stderr
 
 
 def test_logs_of_one_pod_and_of_parts(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.errors import HdganError, InputMissing, RequestError
 from hdgan.core.run import load_run
 from hdgan.core.run_file import parse_document
+
+if TYPE_CHECKING:
+    from hdgan.controller.remains import Remains
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML or JSON).")]
 NamespaceOption = Annotated[
@@ -23,7 +26,18 @@ KubeconfigOption = Annotated[
     str | None, typer.Option(envvar="KUBECONFIG", help="Default: ~/.kube/config.")
 ]
 
+ATTEMPTS = 10
+"""At changing a run that others change, too."""
+SPARE_SECONDS = 60.0
+"""For the cluster to remove what has ended, beyond the time pods get to save their state."""
+
 # The client takes a second to import: only what needs a cluster does.
+
+
+class StillEnding(HdganError):
+    """What a run had at work has been told to end, and has not."""
+
+    exit_code = 75
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +55,8 @@ def submit(
 ) -> None:
     """Give a run to a cluster: the same file as for `hdgan run`.
 
-    Given again, it changes what may change: resources, suspend and retry.
+    Given again, the file replaces what the run was told: resources, suspend and retry may change,
+    and what is no longer in the file has its default again.
     """
     from hdgan.controller import api as paths
 
@@ -50,18 +65,29 @@ def submit(
     _refuse_local(document)
     api, space = _connect(namespace, context, kubeconfig)
     document["metadata"]["namespace"] = space
-    if api.create(paths.RUNS, space, document) is not None:
-        typer.echo(f"{name}: submitted to namespace {space}")
+    for _ in range(ATTEMPTS):
+        if api.create(paths.RUNS, space, document) is not None:
+            typer.echo(f"{name}: submitted to namespace {space}")
+            return
+        known = api.get(paths.RUNS, space, name)
+        if known is None or known["metadata"].get("deletionTimestamp"):
+            time.sleep(0.5)  # it is being deleted, and can be made anew soon
+            continue
+        try:
+            # Whole, and of the version that was read: the server's own rules then see each field
+            # that has gone, and refuse what may not change.
+            new = api.replace(paths.RUNS, space, {**known, "spec": document["spec"]})
+        except (paths.Conflict, paths.NotFound):
+            continue  # it has changed meanwhile: once more with what it is now
+        if new["metadata"].get("generation") == known["metadata"].get("generation"):
+            typer.echo(f"{name}: is there already, and the same")
+        else:
+            typer.echo(f"{name}: changed")
         return
-    known = api.get(paths.RUNS, space, name)
-    if known is not None and known.get("spec") == document["spec"]:
-        typer.echo(f"{name}: is there already, and the same")
-        return
-    mutable = {key: document["spec"].get(key) for key in ("resources", "suspend", "retry")}
-    rest = {key: value for key, value in document["spec"].items() if key not in mutable}
-    # Fields that may not change go along, so that the server says so where they differ.
-    api.patch(paths.RUNS, space, name, {"spec": {**rest, **mutable}})
-    typer.echo(f"{name}: changed")
+    raise paths.ApiError(
+        f"{name} was changed or deleted by somebody else {ATTEMPTS} times while it was submitted: "
+        "look who does that, and submit it again"
+    )
 
 
 def _refuse_local(document: Any) -> None:
@@ -154,26 +180,52 @@ def logs(
 
 def cancel(
     file: FileArgument,
-    wait: Annotated[bool, typer.Option(help="Wait until its Jobs are gone.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until its Jobs and pods are gone.")] = True,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Longest wait in seconds. Default: the pods' grace and a minute more."
+        ),
+    ] = None,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
     """End a run on a cluster and remove it. Artifacts and saved work stay in the store: the same
-    file submitted again goes on from them."""
+    file submitted again goes on from them. Jobs that other runs need as well stay."""
     from hdgan.controller import api as paths
+    from hdgan.controller.remains import Remains
 
     api, space = _connect(namespace, context, kubeconfig)
     name = load_run(file).metadata.name
     known = api.get(paths.RUNS, space, name)
     if known is None:
         raise InputMissing(f"namespace {space} has no DatasetRun {name}")
+    remains = Remains(api, space, known)
+    remains.look()  # before: once the run has gone, nothing tells which Jobs were its own
     api.delete(paths.RUNS, space, name, uid=known["metadata"]["uid"], propagation="Foreground")
-    while wait and (left := api.get(paths.RUNS, space, name)) is not None:
-        if left["metadata"]["uid"] != known["metadata"]["uid"]:
-            break
-        time.sleep(1.0)
+    if wait:
+        _wait_until_gone(name, remains, timeout)
     typer.echo(f"{name}: cancelled; its artifacts and saved work are kept")
+
+
+def _wait_until_gone(name: str, remains: Remains, timeout: float | None) -> None:
+    """StillEnding when that takes longer than it should."""
+    begun = time.monotonic()
+    said = ""
+    while left := remains.look():
+        longest = remains.grace_seconds + SPARE_SECONDS if timeout is None else timeout
+        waited = time.monotonic() - begun
+        if waited >= longest:
+            raise StillEnding(
+                f"{name} is deleted, but {waited:.0f} s later these are still there: {left}. They "
+                "go when their pods have ended, and what they saved is kept. "
+                f"{remains.advice()}"
+            )
+        if left != said:
+            typer.echo(f"{name}: waiting at most {longest - waited:.0f} s for {left}", err=True)
+            said = left
+        time.sleep(0.5)
 
 
 def _connect(namespace: str | None, context: str | None, kubeconfig: str | None) -> tuple[Any, str]:
