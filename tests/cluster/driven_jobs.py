@@ -91,17 +91,22 @@ class DrivenJobs:
         for pod in counting:
             per_index[_index(pod)] = per_index.get(_index(pod), 0) + 1
         lost = {index for index, count in per_index.items() if count > limit}
+        reason = "FailedIndexes"
+        if lost and "backoffLimitPerIndex" not in job["spec"]:
+            lost = set(range(wanted)) if indexed else {None}
+            reason = "BackoffLimitExceeded"
         if any(self._fails_job(job, pod) for pod in failed):
             lost = set(range(wanted)) if indexed else {None}
+            reason = "PodFailurePolicy"
         indexes: list[int | None] = list(range(wanted)) if indexed else [None]
         for index in indexes:
             busy = any(_index(pod) == index for pod in active)
             if index not in succeeded and index not in lost and not busy:
                 self._make_pod(job, index)
         if not active and all(index in succeeded or index in lost for index in indexes):
-            self._finish(job, len(succeeded), len(failed), bool(lost))
+            self._finish(job, len(succeeded), len(counting), reason if lost else None)
         elif active:
-            self._count(job, len(active), len(succeeded), len(failed))
+            self._count(job, len(active), len(succeeded), len(counting))
 
     def _make_pod(self, job: Json, index: int | None) -> None:
         name = job["metadata"]["name"]
@@ -188,13 +193,24 @@ class DrivenJobs:
         return self._action(job, pod) == "FailJob"
 
     def _action(self, job: Json, pod: Json) -> str:
+        states = pod["status"].get("containerStatuses") or []
+        has = {
+            one["type"]
+            for one in pod["status"].get("conditions") or []
+            if one.get("status", "True") == "True"
+        }
         for rule in (job["spec"].get("podFailurePolicy") or {}).get("rules", []):
             types = {one["type"] for one in rule.get("onPodConditions") or []}
-            has = {one["type"] for one in pod["status"].get("conditions") or []}
-            codes = (rule.get("onExitCodes") or {}).get("values", [])
-            states = pod["status"].get("containerStatuses") or []
-            ended = {one["state"].get("terminated", {}).get("exitCode") for one in states}
-            if types & has or ended & set(codes):
+            asked = rule.get("onExitCodes") or {}
+            codes = {
+                one["state"].get("terminated", {}).get("exitCode", 0)
+                for one in states
+                if asked and asked.get("containerName") in (None, one["name"])
+            } - {0}
+            meant = {
+                one for one in codes if (one in asked["values"]) == (asked["operator"] == "In")
+            }
+            if types & has or meant:
                 return str(rule["action"])
         return "Count"
 
@@ -205,11 +221,12 @@ class DrivenJobs:
             now = stamp(datetime.now(UTC))
             self._write(JOBS, job, {**known, **counts, "startTime": known.get("startTime", now)})
 
-    def _finish(self, job: Json, succeeded: int, failed: int, lost: bool) -> None:
-        """As a real server asks for it: first why it ends, then that it has, in one write."""
+    def _finish(self, job: Json, succeeded: int, failed: int, lost: str | None) -> None:
+        """As a real server asks for it: first why it ends, then that it has, in one write. lost:
+        why it failed."""
         now = stamp(datetime.now(UTC))
         names = ("FailureTarget", "Failed") if lost else ("SuccessCriteriaMet", "Complete")
-        reason = "BackoffLimitExceeded" if lost else "CompletionsReached"
+        reason = lost or "CompletionsReached"
         conditions = [
             {
                 "type": name,

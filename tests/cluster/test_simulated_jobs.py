@@ -391,13 +391,89 @@ def test_suspended_jobs_have_no_pods(job_world: World, batch: Batch) -> None:
     batch.ends("Complete")
 
 
-def test_pods_that_a_suspension_ends_count_as_failed(job_world: World, batch: Batch) -> None:
-    job_world(lambda start: Runs(seconds=30))
+def test_pods_that_a_suspension_ends_do_not_count(job_world: World, batch: Batch) -> None:
+    job_world(first_fails(Runs(seconds=30, stop_seconds=0.2, stop_code=75)))
     batch.create(backoffLimit=0)
     wait_for(lambda: batch.status().ready == 1)
     batch.patch(suspend=True)
+    wait_for(lambda: batch.status().terminating == 1)
+    # Their finalizer is taken off before they are deleted.
+    assert batch.pods()[0].metadata.finalizers is None
+    wait_for(lambda: batch.pods() == [])
+    assert (batch.status().failed, batch.status().start_time) == (None, None)
+    assert batch.conditions() == {"Suspended": "JobSuspended"}
+    batch.patch(suspend=False)
+    batch.ends("Complete")
+    assert batch.status().failed is None
+
+
+def test_a_rule_can_fail_a_job_for_how_a_suspension_ended_its_pod(
+    job_world: World, batch: Batch
+) -> None:
+    # Rules are asked about pods without the finalizer, too, as long as they are there.
+    job_world(lambda start: Runs(seconds=30, stop_code=3))
+    batch.create(backoffLimit=0, podFailurePolicy=policy("FailJob", **EXIT_3))
+    wait_for(lambda: batch.status().ready == 1)
+    batch.patch(suspend=True)
     batch.ends("Failed")
-    assert batch.conditions()["Failed"] == "BackoffLimitExceeded"
+    assert batch.conditions()["Failed"] == "PodFailurePolicy"
+    assert batch.status().failed is None
+
+
+def test_pods_that_are_too_many_do_not_count(job_world: World, batch: Batch) -> None:
+    job_world(lambda start: Runs(seconds=1.0))
+    batch.create(parallelism=2, completions=2, backoffLimit=0)
+    wait_for(lambda: batch.status().ready == 2)
+    batch.patch(parallelism=1)
+    wait_for(lambda: batch.status().active == 1)
+    batch.ends("Complete")
+    assert (batch.status().succeeded, batch.status().failed) == (2, None)
+
+
+def test_a_job_that_has_what_it_needs_is_complete_though_suspended(
+    job_world: World, batch: Batch
+) -> None:
+    job_world(lambda start: Runs(seconds=0.3))
+    batch.create(parallelism=1)
+    wait_for(lambda: batch.status().ready == 1)
+    wait_for(lambda: batch.pods()[0].status.phase == "Succeeded")
+    batch.patch(suspend=True)
+    batch.ends("Complete")
+
+
+def test_ignored_failures_make_the_next_pod_wait_like_others(
+    job_world: World, batch: Batch
+) -> None:
+    world = job_world(first_fails(Runs(exit_code=3)), backoff=0.6)
+    batch.create(podFailurePolicy=policy("Ignore", **EXIT_3), backoffLimit=0)
+    wait_for(lambda: bool(batch.pods()) and batch.pods()[0].status.phase == "Failed")
+    time.sleep(0.3)
+    assert len(world.starts) == 1
+    batch.ends("Complete")
+
+
+def test_a_failed_pod_of_an_index_is_counted_when_the_next_one_is_there(
+    job_world: World, batch: Batch
+) -> None:
+    world = job_world(
+        lambda start: Runs(exit_code=1 if (start.index, start.attempt) == (0, 0) else 0),
+        backoff=0.6,
+    )
+    batch.create(completionMode="Indexed", completions=2, parallelism=2, backoffLimitPerIndex=1)
+    # Each index waits for itself only.
+    wait_for(lambda: batch.status().completed_indexes == "1")
+    assert len(world.starts) == 2
+    (first,) = [one for one in batch.pods() if one.status.phase == "Failed"]
+    assert first.metadata.finalizers == ["batch.kubernetes.io/job-tracking"]
+    assert batch.status().failed is None
+    batch.ends("Complete")
+    assert batch.status().failed == 1
+    counts = [
+        one.metadata.annotations["batch.kubernetes.io/job-index-failure-count"]
+        for one in batch.pods()
+        if one.metadata.annotations["batch.kubernetes.io/job-completion-index"] == "0"
+    ]
+    assert sorted(counts) == ["0", "1"]
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])

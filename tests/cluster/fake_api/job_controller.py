@@ -20,6 +20,10 @@ Json = dict[str, Any]
 TRACKING = "batch.kubernetes.io/job-tracking"
 INDEX = "batch.kubernetes.io/job-completion-index"
 FAILURES = "batch.kubernetes.io/job-index-failure-count"
+IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
+INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
+LONGEST_BACKOFF = 60
+"""In units of the first one: really 10 s and 10 minutes."""
 
 Born = Callable[[Json, Json, "int | None", int], None]
 """Told of each new pod: the Job, the pod, its index, and how many that index had before."""
@@ -31,7 +35,14 @@ class _Memory:
 
     born: dict[int | None, int] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
-    not_before: float = 0.0
+    ignored: dict[int, int] = field(default_factory=dict)
+    """By index, where each has a backoff limit of its own."""
+    in_a_row: int = 0
+    """Failures of any kind since a pod has succeeded."""
+    noted: set[str] = field(default_factory=set)
+    """UIDs of pods whose failure is in the numbers above."""
+    not_before: dict[int | None, float] = field(default_factory=dict)
+    """By index where each has a limit of its own, else under None."""
     finished: float | None = None
 
 
@@ -114,6 +125,8 @@ class _Sync:
         self._broken = indexes.parse(self._status.get("failedIndexes", ""))
         # Pods that are counted and may go once the status says so.
         self._ended: list[Json] = []
+        # Failed pods that stay as they are until the next pod of their index is there.
+        self._uncounted = 0
 
     def run(self) -> None:
         if pod_states.condition(self._job, "Complete") or pod_states.condition(self._job, "Failed"):
@@ -155,7 +168,7 @@ class _Sync:
         def failure(reason: str, message: str) -> Json:
             return {"type": "FailureTarget", "reason": reason, "message": message}
 
-        if self._status.get("failed", 0) > self._spec["backoffLimit"]:
+        if self._status.get("failed", 0) + self._uncounted > self._spec["backoffLimit"]:
             return failure("BackoffLimitExceeded", "Job has reached the specified backoff limit")
         deadline = self._spec.get("activeDeadlineSeconds")
         if deadline is not None and "startTime" in self._status and not self._spec["suspend"]:
@@ -199,6 +212,8 @@ class _Sync:
 
     def _count(self, tracked: list[Json], *, over: bool) -> None:
         """Counts pods that have ended, and lets go of them. Each pod is counted once."""
+        self._uncounted = 0
+        active = {_index(pod) for pod in self._pods if _is_active(pod)}
         for pod in list(tracked):
             phase = pod["status"].get("phase")
             index = _index(pod)
@@ -207,7 +222,13 @@ class _Sync:
             elif self._is_failed(pod) or (
                 over and not pod_states.condition(self._job, "SuccessCriteriaMet")
             ):
-                self._fail(pod, index)
+                counts = self._policy(pod)[0] != "Ignore"
+                self._note(pod, index)
+                if not over and not self._leaving and self._is_awaited(index, active):
+                    self._uncounted += counts
+                    continue
+                if counts:
+                    self._status["failed"] = self._status.get("failed", 0) + 1
             elif not (over or self._leaving):
                 continue
             tracked.remove(pod)
@@ -218,77 +239,104 @@ class _Sync:
             return True
         return not self._only_failed and "deletionTimestamp" in pod["metadata"]
 
+    def _is_awaited(self, index: int | None, active: set[int | None]) -> bool:
+        """Whether the next pod of this index is still to come. It takes over how often the index
+        has failed, and a failed pod keeps its finalizer for so long."""
+        if "backoffLimitPerIndex" not in self._spec or index is None:
+            return False
+        return index not in active and index not in self._done and index not in self._broken
+
     def _succeed(self, index: int | None) -> None:
+        self._memory.in_a_row = 0
         if not self._indexed:
             self._status["succeeded"] = self._status.get("succeeded", 0) + 1
         elif index is not None and index < self._spec["completions"]:
             self._done.add(index)
 
-    def _fail(self, pod: Json, index: int | None) -> None:
-        action, _ = self._policy(pod)
-        if action == "Ignore":
+    def _note(self, pod: Json, index: int | None) -> None:
+        """What follows for the next pods, once for each that failed. Failures that do not count
+        towards a limit make the next pod wait, too."""
+        memory = self._memory
+        if pod["metadata"]["uid"] in memory.noted:
             return
-        self._status["failed"] = self._status.get("failed", 0) + 1
-        count = self._status["failed"]
+        memory.noted.add(pod["metadata"]["uid"])
+        action, _ = self._policy(pod)
         limit = self._spec.get("backoffLimitPerIndex")
+        place: int | None = None
         if limit is not None and index is not None:
-            count = self._memory.failures.get(index, 0) + 1
-            self._memory.failures[index] = count
-            if action == "FailIndex" or count > limit:
+            kind = memory.ignored if action == "Ignore" else memory.failures
+            kind[index] = kind.get(index, 0) + 1
+            if action == "FailIndex" or memory.failures.get(index, 0) > limit:
                 self._broken.add(index)
-        wait = self._controller.backoff * 2 ** (count - 1)
-        self._memory.not_before = time.monotonic() + wait
+            place, count = index, memory.failures.get(index, 0) + memory.ignored.get(index, 0)
+        else:
+            memory.in_a_row += 1
+            count = memory.in_a_row
+        wait = self._controller.backoff * min(2.0 ** min(count - 1, 30), LONGEST_BACKOFF)
+        memory.not_before[place] = time.monotonic() + wait
 
     # Pods.
 
     def _manage(self, active: list[Json]) -> None:
         succeeded = len(self._done) if self._indexed else self._status.get("succeeded", 0)
-        if self._spec["suspend"]:
-            for pod in active:
-                self._delete(pod)
-            if not pod_states.condition(self._job, "Suspended"):
-                self._say("Suspended", "JobSuspended", "Job suspended")
-            return
-        if pod_states.condition(self._job, "Suspended"):
-            pod_states.set_condition(self._job, "Suspended", "False", "JobResumed", "Job resumed")
-            self._status["startTime"] = now()
+        suspend = self._spec["suspend"]
+        if suspend:
+            self._remove(active)
+            left = 0
+        else:
+            left = self._make(active, succeeded)
         completions = self._spec.get("completions")
         finished = succeeded > 0 if completions is None else succeeded >= completions
-        if finished and not active:
+        if finished and not left:
             self._say(
                 "SuccessCriteriaMet",
                 "CompletionsReached",
                 "Reached expected number of succeeded pods",
             )
-            return
-        if time.monotonic() >= self._memory.not_before:
-            self._make(active, succeeded)
+        elif suspend:
+            if not pod_states.condition(self._job, "Suspended"):
+                self._say("Suspended", "JobSuspended", "Job suspended")
+                # As of 1.36; its template may then change as if it had never started.
+                self._status.pop("startTime", None)
+        elif pod_states.condition(self._job, "Suspended"):
+            pod_states.set_condition(self._job, "Suspended", "False", "JobResumed", "Job resumed")
+            self._status["startTime"] = now()
 
-    def _make(self, active: list[Json], succeeded: int) -> None:
+    def _make(self, active: list[Json], succeeded: int) -> int:
+        """Makes pods, or removes those that are too many; returns how many are active then."""
         completions, parallelism = self._spec.get("completions"), self._spec["parallelism"]
         if completions is None:
             wanted = len(active) if succeeded else parallelism
         else:
-            wanted = min(parallelism, completions - succeeded - len(self._broken))
-        for pod in active[max(wanted, 0) :]:
-            self._delete(pod)
+            wanted = max(0, min(parallelism, completions - succeeded))
+        if len(active) > wanted:
+            self._remove(active[wanted:])
+            return wanted
         terminating = [pod for pod in self._pods if _is_terminating(pod)]
         taken = len(active) + (len(terminating) if self._only_failed else 0)
         missing = max(0, wanted - taken)
+        per_index = "backoffLimitPerIndex" in self._spec
+        if not per_index and self._waits(None):
+            return len(active)
         if not self._indexed:
             for _ in range(missing):
                 self._start(None)
-            return
+            return len(active) + missing
         busy = {_index(pod) for pod in active}
         if self._only_failed:
             busy |= {_index(pod) for pod in terminating}
-        free = [
+        pending = [
             index
             for index in range(self._spec["completions"])
             if index not in busy and index not in self._done and index not in self._broken
         ]
-        for index in free[:missing]:
+        ready = [one for one in pending[:missing] if not (per_index and self._waits(one))]
+        for index in ready:
             self._start(index)
+        return len(active) + len(ready)
+
+    def _waits(self, place: int | None) -> bool:
+        return time.monotonic() < self._memory.not_before.get(place, 0.0)
 
     def _start(self, index: int | None) -> None:
         job, meta = self._job, self._job["metadata"]
@@ -300,12 +348,10 @@ class _Sync:
             labels[INDEX] = annotations[INDEX] = str(index)
             if "backoffLimitPerIndex" in self._spec:
                 annotations[FAILURES] = str(self._memory.failures.get(index, 0))
-            template["spec"].setdefault("hostname", f"{meta['name']}-{index}")
-            source = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
-            for container in template["spec"]["containers"]:
-                container.setdefault("env", []).append(
-                    {"name": "JOB_COMPLETION_INDEX", "valueFrom": source}
-                )
+                if ignored := self._memory.ignored.get(index, 0):
+                    annotations[IGNORED] = str(ignored)
+            template["spec"]["hostname"] = f"{meta['name']}-{index}"
+            _name_index(template["spec"])
             prefix = f"{meta['name']}-{index}-"
         body = {
             "metadata": {
@@ -331,6 +377,12 @@ class _Sync:
         self._memory.born[index] = before + 1
         self._pods.append(pod)
         self._controller.born(job, pod, index, before)
+
+    def _remove(self, pods: list[Json]) -> None:
+        """Pods that are not wanted any more: nobody counts how they end."""
+        for pod in pods:
+            self._controller.release(pod)
+            self._delete(pod)
 
     def _delete(self, pod: Json) -> None:
         meta = pod["metadata"]
@@ -405,6 +457,15 @@ def _is_terminating(pod: Json) -> bool:
 def _index(pod: Json) -> int | None:
     text = pod["metadata"].get("annotations", {}).get(INDEX)
     return None if text is None else int(text)
+
+
+def _name_index(spec: Json) -> None:
+    """The variable that tells each container its index, where the template has none of its own."""
+    source = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        environment = container.setdefault("env", [])
+        if not any(one["name"] == INDEX_VARIABLE for one in environment):
+            environment.append({"name": INDEX_VARIABLE, "valueFrom": source})
 
 
 def _matching_container(pod: Json, rule: Json) -> tuple[str, int] | None:

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 _INT32_MAX = 2**31 - 1
 _IMMUTABLE = "field is immutable"
-# Of the template of a suspended Job that has not started, these may change.
+# Of the template of a suspended Job without pods, these may change.
 _OPEN_WHILE_SUSPENDED = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
 
 
@@ -219,8 +219,12 @@ def check_update(new: Json, old: Json) -> list[Cause]:
 
 
 def _fixed_template(template: Json, old: Json) -> Json:
-    suspended = old["spec"].get("suspend") and "startTime" not in old.get("status", {})
-    if not suspended:
+    status = old.get("status", {})
+    rests = "startTime" not in status or any(
+        one["type"] == "Suspended" and one["status"] == "True"
+        for one in status.get("conditions", [])
+    )
+    if not (old["spec"].get("suspend") and rests and not status.get("active")):
         return template
     template = copy.deepcopy(template)
     for name in _OPEN_WHILE_SUSPENDED:
