@@ -212,14 +212,14 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Non
     status = cluster.until(lambda s: s.phase == "AwaitingAnnotation")
     assert status.stage_named("tiler").state == "done"
     cluster.annotate()
-    status = cluster.until(lambda s: s.phase == "Done")
+    status = cluster.until(lambda s: s.phase == "Released")
     assert cluster.pods == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
     assert status.macro_dice == 0.91
     key = status.stage_named("dataset").key
     assert status.dataset == f"s3://{cluster.bucket}/store/artifacts/dataset/{key}"
     reasons = [reason for reason, _ in cluster.events()]
     assert reasons.count("StageDone") == 6
-    assert {"AwaitingAnnotation", "Done", "JobAtWork"} <= set(reasons)
+    assert {"AwaitingAnnotation", "Released", "JobAtWork"} <= set(reasons)
     # The frozen run and the folds are in the store, as after `hdgan run`.
     assert "datasets/small/folds.json" in list(cluster.store.list("datasets/small/"))
     assert len(list(cluster.store.list("runs/small/"))) == 1
@@ -463,7 +463,7 @@ def test_annotations_that_come_before_the_run_waits_for_them_are_found(
     annotate(cluster.store, digest, DOCUMENT)
     # As a listing sees it that was made for another run's sake.
     controller._look_for_annotations((cluster.namespace, "default"), [("other", digest)])
-    cluster.until(lambda s: s.phase == "Done")
+    cluster.until(lambda s: s.phase == "Released")
 
 
 def test_waiting_runs_cost_one_listing_a_store_and_nothing_else(

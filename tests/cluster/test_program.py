@@ -258,6 +258,7 @@ def test_cancel_waits_for_the_pods_of_the_run_and_leaves_what_others_need(
 def test_cancel_does_not_wait_for_ever(
     cluster: Cluster,  # noqa: F811
     world: None,  # noqa: F811
+    api_server: FakeApiServer,  # a node that keeps its pods
     kubeconfig: Path,
     tmp_path: Path,
 ) -> None:

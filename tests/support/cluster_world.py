@@ -18,6 +18,7 @@ from hdgan.controller.actions import (
     Observe,
     OwnJob,
     Pin,
+    Publish,
     ReadSavedStep,
     SetTtl,
 )
@@ -27,6 +28,7 @@ from hdgan.controller.names import job_name, key_label
 from hdgan.controller.status import RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import ANNOTATIONS, NODES, External, Observed, known_key
+from hdgan.core.releases import Published
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun, resolve
 
@@ -47,6 +49,9 @@ class PlayedRun:
     external: External | None = None
     saved_step: int | None = None
     progress_changed: datetime | None = None
+    progress_heard: datetime | None = None
+    refusal: str | None = None
+    published: Published | None = None
 
 
 @dataclass
@@ -106,6 +111,9 @@ class World:
             pods=pods,
             free_slot=live < self.slots,
             progress_changed=played.progress_changed,
+            progress_heard=played.progress_heard or played.progress_changed,
+            refusal=played.refusal,
+            published=played.published,
             saved_step=played.saved_step,
         )
 
@@ -135,7 +143,8 @@ class World:
     def forget(self, played: PlayedRun) -> None:
         """A new controller knows nothing but the API server's objects and the store's."""
         played.observed = played.observed_at = played.external = played.saved_step = None
-        played.progress_changed = None
+        played.progress_changed = played.progress_heard = None
+        played.refusal = played.published = None
 
     def do(self, played: PlayedRun, action: Action) -> None:
         uid = played.facts.uid
@@ -144,6 +153,8 @@ class World:
                 played.external = EXTERNAL
             case Observe():
                 self.observe(played)
+            case Publish():
+                played.published = Published("Released", f"{played.facts.name}-0")
             case ReadSavedStep(_, key):
                 played.saved_step = self.steps.get(key_label(key), -1)
             case CreateJob(unit, attempt):
@@ -266,6 +277,23 @@ class World:
         )
         self._step()
 
+    def drain(self, name: str, *, further: bool = False) -> None:
+        """A node is drained: the pod is gone before its Job has failed, as in a real cluster."""
+        job = self.jobs[name]
+        if further:
+            self.steps[job.key] = self.steps.get(job.key, 0) + 1
+        for pod in [pod for pod in self.pods.values() if pod.job == name]:
+            del self.pods[pod.name]
+        self.jobs[name] = replace(
+            job,
+            state="failed",
+            ended=self.now,
+            reason="PodFailurePolicy",
+            message=f"Pod team/{name}-x has condition DisruptionTarget matching FailJob rule at "
+            "index 0",
+        )
+        self._step()
+
     def _end_pods(
         self, name: str, phase: str, end: ContainerEnd | None, disruption: str | None = None
     ) -> None:
@@ -317,6 +345,8 @@ def random_end(world: World, random: Random, name: str) -> None:
         world.fail(name, 137, reason="OOMKilled")
     elif way < 0.85:
         world.fail(name, 143, disruption="PreemptionByScheduler", further=random.random() < 0.5)
+    elif way < 0.87:
+        world.drain(name, further=random.random() < 0.8)
     elif way < 0.9:
         world.fail(name, 66)
     elif way < 0.95:

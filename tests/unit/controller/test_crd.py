@@ -102,6 +102,7 @@ FILLED: dict[str, Any] = {
         "dataset": "e",
     },
     "retry": "2026-11-24",
+    "dataset": "skin",
     "resources": {
         "processes": 2,
         "tileCacheGigabytes": 10,
@@ -720,7 +721,19 @@ def test_suspend_retry_and_resources_may_change() -> None:
         assert updated(DOCUMENT, after) == []
         assert updated(after, DOCUMENT) == []
     for name in MUTABLE:
-        assert updated(FULL, without(FULL, f"spec.{name}")) == []
+        after = without(FULL, f"spec.{name}")
+        if name == "resources":
+            after = put(after, "spec.resources", {"store": got(FULL, "spec.resources.store")})
+        assert updated(FULL, after) == []
+
+
+def test_the_store_stays_the_one_the_artifacts_are_in() -> None:
+    refused = [f"spec: {message('spec.resources.store')}"]
+    other = changed("spec.resources.store", "other")
+    for old, new in ((DOCUMENT, other), (other, DOCUMENT), (FULL, without(FULL, "spec.resources"))):
+        assert updated(old, new) == refused
+    null = changed("spec.resources.store", None)
+    assert updated(DOCUMENT, null) == updated(null, DOCUMENT) == []
 
 
 def test_the_status_may_change_whatever_the_spec_holds() -> None:

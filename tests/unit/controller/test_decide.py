@@ -19,7 +19,8 @@ from hdgan.controller.actions import (
 )
 from hdgan.controller.facts import Condition, ContainerWait
 from hdgan.controller.status import FINAL, MAX_BYTES, RunStatus
-from support.cluster_world import PlayedRun, World, random_end
+from hdgan.core.releases import Published
+from support.cluster_world import EXTERNAL, PlayedRun, World, random_end
 from support.runs import small_run
 
 ROUNDS = 200
@@ -62,7 +63,7 @@ def test_a_run_goes_through_its_stages_and_is_done() -> None:
         world.succeed(name)
     status = played.facts.status
     assert stages == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
-    assert status.phase == "Done"
+    assert status.phase == "Released"
     assert status.finished_at == "2026-01-01T00:05:10Z"
     assert status.macro_dice == 0.9
     assert [(c.type, c.status) for c in status.conditions] == [
@@ -86,7 +87,7 @@ def test_parts_are_merged_by_a_job_of_their_own() -> None:
         world.succeed(job.name)
     assert kinds[:2] == [("tiler", "parts", 3), ("tiler", "commit", 1)]
     assert kinds[-2:] == [("dataset", "parts", 2), ("dataset", "commit", 1)]
-    assert played.facts.status.phase == "Done"
+    assert played.facts.status.phase == "Released"
     assert played.facts.status.stage_named("tiler").parts == 3
 
 
@@ -319,6 +320,7 @@ def test_without_progress_a_stage_is_ended_and_started_again() -> None:
     settled(world, played)
     assert not world.jobs[name].deleting
     world.pass_time(2)
+    played.progress_heard = world.now
     settled(world, played)
     assert world.jobs[name].deleting
     world.collect()
@@ -417,6 +419,182 @@ def test_a_spec_that_cannot_be_used_fails_at_once_and_makes_nothing() -> None:
     assert played.facts.status.phase == "Failed"
     assert played.facts.status.message == "spec.tiler.mpp: too small"
     assert not world.jobs
+
+
+def test_a_run_that_becomes_invalid_fails_only_when_its_job_is_over() -> None:
+    world = World()
+    played = world.add(small_run())
+    settled(world, played)
+    name = current(world)
+    run = played.facts.run
+    played.facts = replace(played.facts, run=None, invalid="there is no store 'nope'")
+    settled(world, played)
+    status = played.facts.status
+    assert (status.phase, status.message) == ("Running", "there is no store 'nope'")
+    assert world.jobs[name].live
+    # Mended in time, nothing has happened.
+    played.facts = replace(played.facts, run=run, invalid="")
+    settled(world, played)
+    assert not [one for one in played.facts.status.conditions if one.type == "Accepted"]
+    played.facts = replace(played.facts, run=None, invalid="there is no store 'nope'")
+    world.fail(name, 70)
+    settled(world, played)
+    assert played.facts.status.phase == "Failed"
+
+
+def test_drained_nodes_cost_nothing_while_the_work_gets_further() -> None:
+    world = World()
+    played = world.add(small_run())
+    until(world, played, "gan-trainer")
+    for _ in range(10):
+        world.drain(current(world), further=True)
+        settled(world, played)
+        world.pass_time(600)
+        settled(world, played)
+    status = played.facts.status.stage_named("gan-trainer")
+    assert (status.attempt, status.failures) == (11, {})
+    assert status.last_end is not None
+    assert status.last_end.reason == "Disrupted"
+
+
+def test_a_store_that_is_down_for_half_an_hour_ends_no_run() -> None:
+    world = World()
+    played = world.add(small_run())
+    begun = world.now
+    for _ in range(10):
+        settled(world, played)
+        world.fail(current(world), 69)
+        settled(world, played)
+        assert played.facts.status.phase == "Running"
+        world.pass_time(300)
+    assert (world.now - begun).total_seconds() > 1800
+    settled(world, played)
+    world.fail(current(world), 69)
+    settled(world, played)
+    assert played.facts.status.phase == "Failed"
+    assert "11 times in a row" in played.facts.status.message
+
+
+def test_a_job_that_the_server_refuses_is_told_and_holds_nobody_up() -> None:
+    world = World()
+    played = world.add(small_run())
+    played.external = EXTERNAL
+    played.refusal = "the API server refuses to make the Job: exceeded quota"
+    settled(world, played)
+    status = played.facts.status
+    (started,) = [one for one in status.conditions if one.type == "Started"]
+    assert (started.reason, started.message) == ("JobRefused", played.refusal)
+    assert status.message == played.refusal
+    assert status.waiting_since is None
+    # Between two attempts it is told still.
+    played.refusal = None
+    world.slots = 0
+    decision = world.look(played)
+    assert decision.status.conditions == status.conditions
+    world.slots = 1
+    settled(world, played)
+    assert current(world)
+
+
+def test_a_new_run_does_not_inherit_what_failed_before_its_time() -> None:
+    world = World()
+    first = world.add(small_run())
+    settled(world, first)
+    world.fail(current(world), 64, message="no such Secret")
+    settled(world, first)
+    assert first.facts.status.phase == "Failed"
+    world.pass_time(60)
+    second = world.add(small_run("metadata.name", "second"))
+    second.facts = replace(second.facts, created=world.now)
+    settled(world, second)
+    assert second.facts.status.phase == "Running"
+    # Under a number of its own: names of Jobs are not given twice.
+    assert world.jobs[current(world)].attempt == 2
+
+
+def running(world: World, played: PlayedRun) -> str:
+    """A Job whose pod has just started and was heard."""
+    settled(world, played)
+    name = current(world)
+    pod = world.pods[f"{name}-pod"]
+    world.pods[pod.name] = replace(pod, started=world.now)
+    played.progress_changed = played.progress_heard = world.now
+    return name
+
+
+def test_waiting_in_a_queue_is_not_stalling() -> None:
+    world = World()
+    played = world.add(small_run())
+    name = running(world, played)
+    world.pass_time(7200)  # suspended by its queue, and admitted again just now
+    pod = world.pods[f"{name}-pod"]
+    world.pods[pod.name] = replace(pod, started=world.now)
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    world.pass_time(3601)
+    played.progress_heard = world.now
+    settled(world, played)
+    assert world.jobs[name].deleting
+
+
+def test_pods_that_cannot_be_heard_are_told_of_and_not_ended_for_it() -> None:
+    world = World()
+    played = world.add(small_run())
+    name = running(world, played)
+    played.progress_changed = played.progress_heard = None
+    world.pass_time(30 * 86_400)
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    (heard,) = [c for c in played.facts.status.conditions if c.type == "ProgressHeard"]
+    assert (heard.status, heard.reason) == ("False", "NoAnswer")
+    # Heard again, it goes on, and what was heard first counts as getting further.
+    played.progress_heard = world.now
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    assert not [c for c in played.facts.status.conditions if c.type == "ProgressHeard"]
+
+
+def test_pods_that_fall_silent_are_ended_after_much_longer_only() -> None:
+    world = World()
+    played = world.add(small_run())
+    name = running(world, played)
+    world.pass_time(3 * 3600)
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    world.pass_time(2 * 3600)
+    settled(world, played)
+    assert world.jobs[name].deleting
+
+
+def test_parts_that_are_disrupted_without_end_come_to_one() -> None:
+    world = World()
+    played = world.add(small_run(), parts=3)
+    settled(world, played)
+    name = current(world)
+    world.jobs[name] = replace(world.jobs[name], failed=50)
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    world.jobs[name] = replace(world.jobs[name], failed=51)
+    settled(world, played)
+    assert world.jobs[name].deleting
+    world.collect()
+    settled(world, played)
+    end = played.facts.status.stage_named("tiler").last_end
+    assert end is not None
+    assert end.reason == "DisruptedTooOften"
+
+
+def test_the_same_dataset_as_the_latest_release_is_unchanged() -> None:
+    world = World()
+    played = world.add(small_run())
+    name = until(world, played, "dataset")
+    world.succeed(name)
+    played.published = Published("Unchanged", "last-week-0")
+    settled(world, played)
+    status = played.facts.status
+    assert (status.phase, status.release) == ("Unchanged", "last-week-0")
+    (complete,) = [one for one in status.conditions if one.type == "Complete"]
+    assert (complete.status, complete.reason) == ("True", "Unchanged")
 
 
 def test_a_store_that_does_not_answer_is_shown_and_loses_nothing() -> None:

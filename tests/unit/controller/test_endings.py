@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from hdgan.controller.endings import (
+    DISRUPTED,
     END_ROWS,
     JOB_DELETED,
     LOST,
     NO_ARTIFACT,
+    PODS_GONE,
     RETRIES,
     STALLED,
     START_ROWS,
+    TOO_MANY_DISRUPTIONS,
     end_of,
     ending,
     lost_since,
@@ -76,6 +79,15 @@ STARTS: list[tuple[str, JobFacts]] = [
     ("NotStarted", waits("ContainerCreating")),
     ("NotStarted", waits("PodInitializing")),
     ("NoPods", JOB),
+    (
+        "SidecarRuns",
+        replace(
+            JOB,
+            pods=(
+                replace(ON_NODE, phase="Running", ends=(ContainerEnd("stage", 0, "Completed"),)),
+            ),
+        ),
+    ),
 ]
 
 
@@ -154,13 +166,15 @@ ENDS: list[tuple[str, str, PodFacts]] = [
     ("NodeRefused", "free", by_node("OutOfcpu")),
     ("DeadlineExceeded", "bug", by_node("DeadlineExceeded")),
     ("Stopped", "free", failed(75)),
+    ("Unavailable", "outage", failed(69)),
     ("Failed", "bug", failed(70)),
     ("Killed", "bug", failed(137)),
     ("Killed", "bug", failed(139)),
     ("Failed", "bug", failed(1)),
     ("PodFailed", "bug", by_node("")),
-    # A request that is invalid stays so, even where the pod was told to go at the same time.
-    ("RequestInvalid", "none", disrupted("PreemptionByScheduler", 64)),
+    # What a stage says while its node loses its network need not be true; if it is, it says so
+    # again.
+    ("Preempted", "free", disrupted("PreemptionByScheduler", 64)),
 ]
 
 
@@ -194,14 +208,45 @@ def test_a_job_ends_as_the_worst_of_its_pods() -> None:
 
 def test_a_failed_job_whose_pods_are_gone_says_what_is_known() -> None:
     job = replace(JOB, state="failed", reason="BackoffLimitExceeded", message="too often")
-    assert "too often" in ending(job).message
+    assert ending(job).reason == "PodsGone"
     late = replace(job, reason="DeadlineExceeded")
     assert ending(late).reason == "DeadlineExceeded"
 
 
+@pytest.mark.parametrize(
+    ("message", "reason", "budget"),
+    [
+        ("Pod team/x has condition DisruptionTarget matching", "Disrupted", "free"),
+        ("Container stage for pod team/x failed with exit code 64 m", "RequestInvalid", "none"),
+        ("Container stage for pod team/x failed with exit code 75 m", "Stopped", "free"),
+        ("Container features for pod team/x failed with exit code 69", "Unavailable", "outage"),
+    ],
+)
+def test_what_the_job_says_tells_how_pods_ended_that_nobody_saw(
+    message: str, reason: str, budget: str
+) -> None:
+    job = replace(JOB, state="failed", reason="PodFailurePolicy", message=message)
+    unseen = replace(ON_NODE, phase="Running", gone=True)
+    for pods in ((), (unseen,)):
+        end = ending(replace(job, pods=pods))
+        assert (end.reason, end.budget) == (reason, budget)
+    # Seen once, a pod tells more than its Job.
+    seen = replace(disrupted("PreemptionByScheduler"), gone=True)
+    assert ending(replace(job, pods=(seen,))).reason == "Preempted"
+
+
+def test_a_part_that_succeeded_at_last_is_not_to_blame() -> None:
+    pods = (
+        replace(failed(64), index=0),
+        replace(failed(75), name="b", index=1),
+        replace(ON_NODE, name="c", index=0, phase="Succeeded"),
+    )
+    assert ending(replace(JOB, state="failed", pods=pods)).reason == "Stopped"
+
+
 def test_the_page_names_every_reason() -> None:
     page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT]
+    fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT, DISRUPTED, PODS_GONE, TOO_MANY_DISRUPTIONS]
     reasons = {row.reason for row in START_ROWS} | {row.reason for row in END_ROWS}
     reasons |= {end.reason for end in fixed}
     assert {reason for reason in reasons if f"`{reason}`" not in page} == set()

@@ -19,6 +19,11 @@ class Observe:
 
 
 @dataclass(frozen=True)
+class Publish:
+    """Make a release of the dataset, unless it is one already."""
+
+
+@dataclass(frozen=True)
 class ReadSavedStep:
     """Look how far the saved work of a stage is."""
 
@@ -63,6 +68,13 @@ class ForceDeletePods:
 
 
 @dataclass(frozen=True)
+class DeleteClaim:
+    """Delete the volume with the features of this key."""
+
+    key: str
+
+
+@dataclass(frozen=True)
 class SetTtl:
     """Let a finished Job go after a while: its outcome is in status."""
 
@@ -72,12 +84,14 @@ class SetTtl:
 Action = (
     Pin
     | Observe
+    | Publish
     | ReadSavedStep
     | CreateJob
     | OwnJob
     | DisownJob
     | DeleteJob
     | ForceDeletePods
+    | DeleteClaim
     | SetTtl
 )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from hdgan.controller import api as paths
 from hdgan.controller import render
 from hdgan.controller.actions import (
     CreateJob,
+    DeleteClaim,
     DeleteJob,
     DisownJob,
     Event,
@@ -19,17 +21,26 @@ from hdgan.controller.actions import (
 )
 from hdgan.controller.api import Api, Conflict, Document, NotFound
 from hdgan.controller.decide import RunFacts
-from hdgan.controller.facts import KEY_LABEL, JobFacts, job_facts
-from hdgan.controller.names import job_name, key_label
+from hdgan.controller.facts import KEY_LABEL, JobFacts, job_facts, pod_facts
+from hdgan.controller.names import claim_name, job_name, key_label
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
 from hdgan.controller.status import stamp
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import External, Observed
 
-ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | SetTtl
+ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | DeleteClaim | SetTtl
 COMPONENT = "hdgan-controller"
 MAX_EVENT_MESSAGE = 1000
+
+
+@dataclass(frozen=True)
+class Made:
+    """A Job that is there now."""
+
+    job: Document
+    complete: bool
+    """Whether all that its pods need is there, too."""
 
 
 class CarryingOut:
@@ -49,9 +60,10 @@ class CarryingOut:
         attempt: int,
         external: External,
         observed: Observed,
-    ) -> Document | None:
+    ) -> Made | None:
         """Make the Job of an attempt and what belongs to it. None if, looking again, the run is
-        not as it was when that was decided, or another Job for the artifact is at work.
+        not as it was when that was decided, or something else is still there for the artifact:
+        another Job at work, pods of one that is gone, a volume on its way out.
 
         version: the run's resourceVersion as decided on.
         """
@@ -66,12 +78,17 @@ class CarryingOut:
         others = [job for one in listed.items if (job := job_facts(one)) is not None]
         if any(job.live and job.name != name for job in others):
             return None
+        uids = {job.uid for job in others if job.name == name}
+        pods = self._api.list(paths.PODS, run.namespace, labelSelector=selector).items
+        if any(not pod.finished and pod.job_uid not in uids for pod in map(pod_facts, pods)):
+            return None
         owner = owner_of(run)
         requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
         scratch = render.scratch_of(run.run, self._settings)
         if scratch.claim is not None and unit.stage in ("extractor", "classifier"):
-            self._lead()
-            self._api.create(paths.CLAIMS, run.namespace, render.claim(unit, owner, scratch))
+            wanted = render.claim(unit, owner, scratch)
+            if not self._ensure_claim(run, wanted):
+                return None
         self._lead()
         document = render.job(unit, attempt, requests, run.run, owner, self._settings)
         made = self._api.create(paths.JOBS, run.namespace, document)
@@ -79,8 +96,8 @@ class CarryingOut:
             made = self._api.get(paths.JOBS, run.namespace, name)
             if made is None or made["metadata"].get("deletionTimestamp"):
                 return None
-        self.complete_job(run, unit, attempt, made["metadata"]["uid"], external, observed)
-        return made
+        uid = made["metadata"]["uid"]
+        return Made(made, self.complete_job(run, unit, attempt, uid, external, observed))
 
     def complete_job(
         self,
@@ -90,22 +107,53 @@ class CarryingOut:
         uid: str,
         external: External,
         observed: Observed,
-    ) -> None:
-        """Make what the pods of a Job need and a controller that died may not have made."""
+    ) -> bool:
+        """Make what the pods of a Job need and a controller that died may not have made. False if
+        what an earlier Job of the same name left is in the way: it is deleted, try again."""
         assert run.run is not None
         owner = owner_of(run)
         requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
-        self._lead()
-        self._api.create(
-            paths.CONFIG_MAPS,
-            run.namespace,
-            render.request_map(unit, attempt, requests, owner, uid),
-        )
+        belongings = [(paths.CONFIG_MAPS, render.request_map(unit, attempt, requests, owner, uid))]
         if render.nodes_of(run.run, unit.stage) > 1:
-            self._lead()
-            self._api.create(
-                paths.SERVICES, run.namespace, render.rendezvous(unit, attempt, owner, uid)
-            )
+            belongings.append((paths.SERVICES, render.rendezvous(unit, attempt, owner, uid)))
+        made = [self._ensure(collection, run.namespace, one, uid) for collection, one in belongings]
+        return all(made)
+
+    def _ensure(self, collection: str, namespace: str, document: Document, uid: str) -> bool:
+        """Make what belongs to the Job of this UID. False if that of another is in the way."""
+        self._lead()
+        if self._api.create(collection, namespace, document) is not None:
+            return True
+        name = document["metadata"]["name"]
+        known = self._api.get(collection, namespace, name)
+        if known is None:
+            return False
+        meta = known["metadata"]
+        owners = {one.get("uid") for one in meta.get("ownerReferences") or []}
+        if uid in owners and not meta.get("deletionTimestamp"):
+            return True
+        self._api.delete(collection, namespace, name, uid=meta["uid"])
+        return False
+
+    def _ensure_claim(self, run: RunFacts, wanted: Document) -> bool:
+        """Make a volume, or become an owner of the one that is there. False while that goes."""
+        self._lead()
+        if self._api.create(paths.CLAIMS, run.namespace, wanted) is not None:
+            return True
+        name = wanted["metadata"]["name"]
+        known = self._api.get(paths.CLAIMS, run.namespace, name)
+        if known is None or known["metadata"].get("deletionTimestamp"):
+            return False
+        owners = known["metadata"].get("ownerReferences") or []
+        if all(one.get("uid") != run.uid for one in owners):
+            version = known["metadata"]["resourceVersion"]
+            mine = [*owners, owner_of(run).reference()]
+            change = {"metadata": {"ownerReferences": mine, "resourceVersion": version}}
+            try:
+                self._api.patch(paths.CLAIMS, run.namespace, name, change)
+            except (NotFound, Conflict):
+                return False
+        return True
 
     def change(self, run: RunFacts, action: ClusterAction, jobs: dict[str, JobFacts]) -> None:
         """All but making Jobs."""
@@ -121,6 +169,8 @@ class CarryingOut:
             case ForceDeletePods(names):
                 for name in names:
                     self._api.delete(paths.PODS, run.namespace, name, force=True)
+            case DeleteClaim(key):
+                self._api.delete(paths.CLAIMS, run.namespace, claim_name(key))
             case SetTtl(name):
                 seconds = self._settings.finished_job_seconds
                 self._patch_job(run, name, {"spec": {"ttlSecondsAfterFinished": seconds}})

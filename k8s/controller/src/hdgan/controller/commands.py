@@ -73,6 +73,10 @@ def submit(
         if known is None or known["metadata"].get("deletionTimestamp"):
             time.sleep(0.5)  # it is being deleted, and can be made anew soon
             continue
+        if known.get("spec") == document["spec"]:
+            # Not left to the server, for whom 1.0 is a change where it has stored 1.
+            typer.echo(f"{name}: is there already, and the same")
+            return
         try:
             # Whole, and of the version that was read: the server's own rules then see each field
             # that has gone, and refuse what may not change.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from hdgan.controller import api as paths
-from hdgan.controller.actions import CreateJob, Observe, Pin, ReadSavedStep
+from hdgan.controller.actions import CreateJob, Observe, Pin, Publish, ReadSavedStep
 from hdgan.controller.api import Api, ApiError, Conflict, Document, NotFound
 from hdgan.controller.carrying_out import CarryingOut
 from hdgan.controller.decide import Limits, RunFacts, Seen, decide
@@ -41,9 +41,18 @@ logger = logging.getLogger(__name__)
 WORKERS = 4
 LISTING_SECONDS = 60.0
 AFTER_ERROR_SECONDS = 5.0
+SOON_AGAIN_SECONDS = 15.0
 REFUSALS_AFTER = 10.0
 """Seconds a Job may be without pods before events are asked why."""
 REFUSALS_SECONDS = 20.0
+
+DEPARTED_SECONDS = 900.0
+"""How long pods that are gone are remembered: their Jobs fail after that."""
+REFUSED_SECONDS = 30.0
+"""How long the API server is not asked again for a Job it has refused."""
+REFUSED = frozenset({400, 403, 422})
+STALE_SECONDS = 300.0
+"""How old a view of a namespace may be before nothing is decided on it."""
 
 Key = tuple[str, str]
 """Namespace and name of a run."""
@@ -55,6 +64,15 @@ class _Namespace:
     jobs: Watched
     pods: Watched
     creating: threading.Lock
+
+    @property
+    def watches(self) -> tuple[Watched, ...]:
+        return self.jobs, self.pods, self.runs
+
+    @property
+    def seen(self) -> bool:
+        """Whether all of it is known, and not only of long ago."""
+        return all(one.wait(0) and one.silent_seconds < STALE_SECONDS for one in self.watches)
 
 
 class Controller:
@@ -93,15 +111,21 @@ class Controller:
         self._spaces = {one.name: self._watch(one.name) for one in settings.namespaces}
 
     def start(self) -> None:
-        """List everything, then begin. ApiError if that takes too long."""
+        """List everything, then begin. A namespace that cannot be listed is seen to once it can;
+        ApiError if that is every one."""
         for space in self._spaces.values():
-            for watched in (space.jobs, space.pods, space.runs):
+            for watched in space.watches:
                 watched.start()
         end = time.monotonic() + LISTING_SECONDS
-        for name, space in self._spaces.items():
-            for watched in (space.jobs, space.pods, space.runs):
-                if not watched.wait(end - time.monotonic()):
-                    raise ApiError(f"namespace {name} could not be listed: see the log")
+        unseen = [
+            name
+            for name, space in self._spaces.items()
+            if not all(watched.wait(end - time.monotonic()) for watched in space.watches)
+        ]
+        if len(unseen) == len(self._spaces):
+            raise ApiError(f"{', '.join(unseen)} could not be listed: see the log")
+        if unseen:
+            logger.error("not listed yet, see above why: %s", ", ".join(unseen))
         work = [self._work] * WORKERS + [self._poll_progress, self._poll_annotations]
         for number, target in enumerate(work):
             thread = threading.Thread(target=target, name=f"controller-{number}", daemon=True)
@@ -113,20 +137,19 @@ class Controller:
         self._stop.set()
         self._queue.close()
         for space in self._spaces.values():
-            for watched in (space.jobs, space.pods, space.runs):
+            for watched in space.watches:
                 watched.stop()
         for thread in self._threads:
             thread.join()
         self._looking.close()
 
-    @property
-    def silent_seconds(self) -> float:
-        """Longest time since one of the watches has heard of the server."""
-        return max(
-            watched.silent_seconds
-            for space in self._spaces.values()
-            for watched in (space.runs, space.jobs, space.pods)
-        )
+    def unseen(self) -> list[str]:
+        """Namespaces that nothing is decided for, as they cannot be listed or watched."""
+        return [name for name, space in self._spaces.items() if not space.seen]
+
+    def works(self) -> bool:
+        """Whether all threads live."""
+        return all(thread.is_alive() for thread in self._threads)
 
     # What has changed
 
@@ -161,6 +184,7 @@ class Controller:
                 resync_seconds=resync,
                 selector=managed,
                 group=key_of,
+                departed_seconds=DEPARTED_SECONDS,
             ),
             creating=threading.Lock(),
         )
@@ -214,6 +238,8 @@ class Controller:
         changes)."""
         key = (namespace, name)
         space = self._spaces[namespace]
+        if not space.seen:
+            return SOON_AGAIN_SECONDS
         document = space.runs.get(name)
         if document is None:
             self._forget(key)
@@ -241,7 +267,7 @@ class Controller:
         run = replace(run, status=decision.status)
         jobs = {job.name: job for job in seen.jobs}
         for action in decision.actions:
-            if isinstance(action, Pin | Observe | ReadSavedStep):
+            if isinstance(action, Pin | Observe | Publish | ReadSavedStep):
                 self._looking.begin(run, memory, action)
             elif isinstance(action, CreateJob):
                 self._create(space, run, memory, document, action)
@@ -269,9 +295,12 @@ class Controller:
     def _seen(self, run: RunFacts, space: _Namespace, memory: Memory, now: datetime) -> Seen:
         keys = {key_label(stage.key) for stage in run.status.stages if stage.key is not None}
         pods = [pod_facts(one) for key in keys for one in space.pods.of_group(key)]
+        gone = [
+            pod_facts(one, gone=True) for key in keys for one in space.pods.departed_of_group(key)
+        ]
         jobs = []
         for one in (one for key in keys for one in space.jobs.of_group(key)):
-            own = [pod for pod in pods if pod.job == one["metadata"]["name"]]
+            own = [pod for pod in (*pods, *gone) if pod.job_uid == one["metadata"]["uid"]]
             job = job_facts(one, own)
             if job is not None:
                 jobs.append(replace(job, refusals=self._why_no_pods(run.namespace, job, now)))
@@ -288,6 +317,9 @@ class Controller:
             free_slot=self._free_slot(run, space),
             progress=memory.progress if mine else None,
             progress_changed=memory.progress_changed if mine else None,
+            progress_heard=memory.progress_heard if mine else None,
+            refusal=memory.refusal if time.monotonic() < memory.refused_until else None,
+            published=memory.published,
             saved_step=None if current is None else memory.saved.get(current.job or ""),
         )
 
@@ -305,9 +337,10 @@ class Controller:
         return live + ahead < self._settings.max_active_jobs
 
     def _why_no_pods(self, namespace: str, job: JobFacts, now: datetime) -> tuple[str, ...]:
-        """What events say of a Job that has had no pods for a while."""
+        """What events say of a Job that has lacked pods for a while."""
         old = job.created is not None and now - job.created > timedelta(seconds=REFUSALS_AFTER)
-        if not job.live or job.pods or job.suspended or job.deleting or not old:
+        enough = job.active + job.succeeded + job.failed >= job.completions
+        if not job.live or enough or job.suspended or job.deleting or not old:
             self._refusals.pop(job.uid, None)
             return ()
         asked, known = self._refusals.get(job.uid, (float("-inf"), ()))
@@ -342,17 +375,27 @@ class Controller:
         with space.creating:
             if not self._free_slot(run, space):
                 return
-            made = self._out.create_job(
-                run,
-                document["metadata"]["resourceVersion"],
-                action.unit,
-                action.attempt,
-                external,
-                observed,
-            )
+            try:
+                made = self._out.create_job(
+                    run,
+                    document["metadata"]["resourceVersion"],
+                    action.unit,
+                    action.attempt,
+                    external,
+                    observed,
+                )
+            except ApiError as error:
+                if error.status not in REFUSED:
+                    raise
+                memory.refusal = f"the API server refuses to make the Job: {error}"
+                memory.refused_until = time.monotonic() + REFUSED_SECONDS
+                self._queue.add((run.namespace, run.name))
+                return
+            memory.refusal = None
             if made is not None:
-                self._completed.add(made["metadata"]["uid"])
-                space.jobs.remember(made)
+                space.jobs.remember(made.job)
+                if made.complete:
+                    self._completed.add(made.job["metadata"]["uid"])
         self._queue.add((run.namespace, run.name))
 
     def _complete(self, run: RunFacts, memory: Memory, jobs: dict[str, JobFacts]) -> None:
@@ -366,8 +409,10 @@ class Controller:
         unit = Unit(current.name, current.key, current.kind, current.parts)
         external = run.status.pinned.external()
         observed = memory.observed or run.status.observed()
-        self._out.complete_job(run, unit, current.attempt, job.uid, external, observed)
-        self._completed.add(job.uid)
+        if self._out.complete_job(run, unit, current.attempt, job.uid, external, observed):
+            self._completed.add(job.uid)
+        else:
+            self._queue.add((run.namespace, run.name), 1.0)
 
     # What nobody tells of
 
@@ -393,10 +438,11 @@ class Controller:
             memory = self._memory.get((namespace, name))
             if current is None or memory is None or current.job not in found:
                 continue
-            progress = found[current.job]
+            progress, now = found[current.job], self._now()
             before = memory.progress if memory.progress_of == current.job else None
             if before is None or (progress.done, progress.unit) != (before.done, before.unit):
-                memory.progress_changed = self._now()
+                memory.progress_changed = now
+            memory.progress_heard = now
             memory.progress, memory.progress_of = progress, current.job
             self._queue.add((namespace, name))
 

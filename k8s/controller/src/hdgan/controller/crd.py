@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 GROUP, VERSION = API_VERSION.split("/")
 
 _MUTABLE: Final = ("suspend", "retry", "resources")
-"""What of a run's spec may change after it was made."""
+"""What of a run's spec may change after it was made, `resources.store` excepted."""
 
 _DECLARED: Final[dict[str, list[tuple[str, str]]]] = {
     "spec.resources.scratch": [
@@ -293,7 +293,10 @@ def _freeze(spec: Schema) -> None:
                 rules.append(_fixed(f"spec.{name}", f"has(self.{name}) == has(oldSelf.{name})"))
         else:
             rules += _unchanged(spec, [name], "spec.")
-    spec["x-kubernetes-validations"] = rules
+    # Artifacts a run has made already stay in the store they are in.
+    store = "has({0}.resources) && has({0}.resources.store) ? {0}.resources.store : ''"
+    same = f"({store.format('self')}) == ({store.format('oldSelf')})"
+    spec["x-kubernetes-validations"] = [*rules, _fixed("spec.resources.store", same)]
 
 
 def _unchanged(section: Schema, names: Iterable[str], path: str) -> list[Schema]:

@@ -15,21 +15,25 @@ from datetime import datetime, timedelta
 from hdgan.controller.actions import (
     Action,
     CreateJob,
+    DeleteClaim,
     DeleteJob,
     DisownJob,
     ForceDeletePods,
     Observe,
     OwnJob,
     Pin,
+    Publish,
     ReadSavedStep,
     SetTtl,
 )
 from hdgan.controller.endings import (
+    IN_A_ROW,
     JOB_DELETED,
     LOST,
     NO_ARTIFACT,
     RETRIES,
     STALLED,
+    TOO_MANY_DISRUPTIONS,
     Ending,
     ending,
     lost_since,
@@ -50,6 +54,7 @@ from hdgan.controller.status import (
 )
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed, plan
+from hdgan.core.releases import Published
 from hdgan.core.run import DatasetRun
 
 FIRST_WAIT = 10.0
@@ -62,7 +67,18 @@ SECOND = timedelta(seconds=1)
 """Times of the API server have no fractions: what was seen in the second of an end may be older."""
 
 SUSPENDED, STALLED_MARK, LOST_MARK = "Suspended", "Stalled", "NodeLost"
-_MARKS = {STALLED_MARK: STALLED, LOST_MARK: LOST}
+DISRUPTED_MARK = "DisruptedTooOften"
+_MARKS = {STALLED_MARK: STALLED, LOST_MARK: LOST, DISRUPTED_MARK: TOO_MANY_DISRUPTIONS}
+
+SILENCE_SECONDS = 120.0
+"""How long running pods may not be heard before that is told."""
+DEAF_FACTOR = 4
+"""How many times `stallSeconds` pods that were heard once may be silent: it may be the network that
+has gone, so this is long."""
+PODS_SECONDS = 60.0
+"""How long the pods of a Job that has failed may be seen to run still."""
+DISRUPTIONS, DISRUPTIONS_PER_PART = 20, 10
+"""Pods a live Job may lose before it is looked at whether that leads anywhere."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,7 @@ class RunFacts:
     invalid: str = ""
     """Why it cannot."""
     deleting: bool = False
+    created: datetime | None = None
     store: str = ""
     """URI of its store."""
     scratch_is_claim: bool = False
@@ -119,8 +136,14 @@ class Seen:
     """What the pods of the current Job say."""
     progress_changed: datetime | None = None
     """When that last became more."""
+    progress_heard: datetime | None = None
+    """When they said so last; None: never."""
     saved_step: int | None = None
     """How far the saved work of the current stage is; None where nobody has looked."""
+    refusal: str | None = None
+    """Why the API server would not make the next Job, just now."""
+    published: Published | None = None
+    """What has become of the dataset, once that has been seen to."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +163,8 @@ def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision
     if run.deleting:
         return Decision(run.status)
     if run.run is None:
-        if status.phase == "Failed":
-            return Decision(status)
-        return Decision(_end(status, run, "Failed", "SpecInvalid", run.invalid, now))
+        return _invalid(run, status, seen, now)
+    status = status.without_condition("Accepted")
     if run.run.spec.retry != status.retry:
         return Decision(_with_new_budgets(status, run.run.spec.retry), (), 0.0)
     if run.run.spec.suspend and status.phase not in FINAL:
@@ -154,6 +176,20 @@ def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision
     if current is not None:
         return _watch(run, status, current, seen, limits, now)
     return _advance(run, status, seen, limits, now)
+
+
+def _invalid(run: RunFacts, status: RunStatus, seen: Seen, now: datetime) -> Decision:
+    """Whose spec, or whose place in the installation, cannot be used (any more). What is at work
+    goes on: the mistake may be mended before it ends."""
+    if status.phase in FINAL:
+        return Decision(status)
+    current = status.current
+    if current is not None and any(one.name == current.job and one.live for one in seen.jobs):
+        status = status.with_condition(
+            "Accepted", "False", "SpecInvalid", run.invalid, now, run.generation
+        )
+        return Decision(status.model_copy(update={"message": shortened(run.invalid)}))
+    return Decision(_end(status, run, "Failed", "SpecInvalid", run.invalid, now))
 
 
 # A Job is at work
@@ -180,6 +216,9 @@ def _watch(
     if job.state == "succeeded":
         return _succeeded(run, status, current, job, seen, now)
     if job.state == "failed":
+        late = job.ended is not None and now - job.ended > timedelta(seconds=PODS_SECONDS)
+        if not late and any(not pod.finished for pod in job.pods):
+            return Decision(status, (), SOON)  # how they ended is seen later than that
         return _ended(
             run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now
         )
@@ -192,11 +231,11 @@ def _watch(
         return Decision(status, tuple(actions), SOON)
     if run.uid not in job.owners:
         return Decision(status, (OwnJob(job.name),), SOON)
-    mark = _why_stop(run, job, seen, now)
+    mark = _why_stop(run, current, job, seen, now)
     if mark is not None:
         # First noted, then done: the next round deletes it.
         return Decision(status.with_stage(current.model_copy(update={"stopping": mark})), (), 0.0)
-    decision = _with_problem(run, status, job, limits, now)
+    decision = _with_problem(run, _say_heard(status, run, job, seen, now), job, limits, now)
     shown = progress_text(seen.progress, job)
     return replace(decision, status=decision.status.model_copy(update={"progress": shown}))
 
@@ -206,12 +245,12 @@ def _with_problem(
 ) -> Decision:
     """With why the Job's pods do not run, once that is worth telling."""
     problem = starting(job, now, run.namespace)
-    age = (now - job.created).total_seconds() if job.created else 0.0
     if problem is None:
         status = status.with_condition(
             "Started", "True", "PodsRun", f"Job {job.name}", now, run.generation
         )
         return Decision(status, (), limits.progress_seconds)
+    age = (now - problem.since).total_seconds() if problem.since else 0.0
     if problem.reason in ("NotStarted", "NoPods") and age < limits.start_seconds:
         return Decision(status, (), SOON)
     status = status.with_condition(
@@ -224,7 +263,9 @@ def _lost(job: JobFacts, now: datetime) -> Iterator[PodFacts]:
     return (pod for pod in job.pods if lost_since(pod, now) is not None)
 
 
-def _why_stop(run: RunFacts, job: JobFacts, seen: Seen, now: datetime) -> str | None:
+def _why_stop(
+    run: RunFacts, current: StageStatus, job: JobFacts, seen: Seen, now: datetime
+) -> str | None:
     assert run.run is not None
     resources = run.run.spec.resources
     if resources.lost_node_seconds is not None:
@@ -232,13 +273,36 @@ def _why_stop(run: RunFacts, job: JobFacts, seen: Seen, now: datetime) -> str | 
         since = [s for pod in job.pods if (s := lost_since(pod, now)) is not None]
         if since and now - min(since) > patience:
             return LOST_MARK
-    if job.suspended or not any(pod.running for pod in job.pods):
+    if job.kind == "parts" and job.failed > DISRUPTIONS + DISRUPTIONS_PER_PART * job.completions:
+        return DISRUPTED_MARK
+    if job.suspended or not any(pod.running for pod in job.pods) or seen.progress_heard is None:
         return None
-    if seen.progress_changed is not None:
-        quiet = now - seen.progress_changed
-        if quiet > timedelta(seconds=resources.stall_seconds):
-            return STALLED_MARK
-    return None
+    # Pods that were waited for, in a queue or for a node, have done nothing wrong meanwhile.
+    begun = [pod.started for pod in job.pods if pod.running and pod.started is not None]
+    moved = max([*begun, seen.progress_changed or seen.progress_heard])
+    patience = timedelta(seconds=resources.stall_seconds)
+    silent = now - max([*begun, seen.progress_heard])
+    if silent > timedelta(seconds=SILENCE_SECONDS):
+        return STALLED_MARK if silent > DEAF_FACTOR * patience else None
+    return STALLED_MARK if now - moved > patience else None
+
+
+def _say_heard(
+    status: RunStatus, run: RunFacts, job: JobFacts, seen: Seen, now: datetime
+) -> RunStatus:
+    """Tell where pods run that do not tell how far they are."""
+    begun = [pod.started for pod in job.pods if pod.running and pod.started is not None]
+    if not begun:
+        return status.without_condition("ProgressHeard")
+    last = max([*begun, *([seen.progress_heard] if seen.progress_heard else [])])
+    if now - last <= timedelta(seconds=SILENCE_SECONDS):
+        return status.without_condition("ProgressHeard")
+    message = (
+        f"the pods of Job {job.name} run, but do not answer the controller at their metrics port: "
+        "a NetworkPolicy or a service mesh may be in the way. Until they do, work that hangs is "
+        "not noticed"
+    )
+    return status.with_condition("ProgressHeard", "False", "NoAnswer", message, now, run.generation)
 
 
 def _succeeded(
@@ -254,6 +318,8 @@ def _succeeded(
             update={"over": True, "succeeded": job.kind, "stopping": None, "retry_at": None}
         )
         return Decision(_without_job(status.with_stage(done)), (), 0.0)
+    if seen.problem is not None:
+        return Decision(_end(status, run, "Failed", "InputUnusable", seen.problem, now))
     fresh = (
         seen.observed is not None
         and seen.observed_at is not None
@@ -276,12 +342,16 @@ def _succeeded(
         }
     )
     status = status.model_copy(update={"macro_dice": seen.observed.macro_dice})
-    return Decision(_without_job(status.with_stage(done)), (), 0.0)
+    actions: tuple[Action, ...] = ()
+    features = status.stage_named("extractor").key
+    if run.scratch_is_claim and current.name == "classifier" and features is not None:
+        actions = (DeleteClaim(features),)
+    return Decision(_without_job(status.with_stage(done)), actions, 0.0)
 
 
 def _without_job(status: RunStatus) -> RunStatus:
-    conditions = [one for one in status.conditions if one.type != "Started"]
-    return status.model_copy(update={"conditions": conditions, "progress": None, "stage": None})
+    status = status.without_condition("Started").without_condition("ProgressHeard")
+    return status.model_copy(update={"progress": None, "stage": None})
 
 
 def _ended(
@@ -301,8 +371,8 @@ def _ended(
         return Decision(status, (ReadSavedStep(current.name, current.key),), SOON)
     further = seen.saved_step > current.saved_step
     failures = dict(current.failures)
-    if further:
-        failures.pop("stalled", None)
+    for kind in IN_A_ROW if further else ():
+        failures.pop(kind, None)
     budget: str = end.budget
     if budget == "free" and not further:
         budget = "stalled"
@@ -336,9 +406,13 @@ def _ended(
             status = status.with_stage(features.model_copy(update={"succeeded": None}))
     if budget != "free" and count > RETRIES[budget]:
         message = f"{current.name}: {end.message}"
-        if budget == "stalled":
+        if budget in IN_A_ROW:
             message += f" It ended so {count} times in a row without getting further."
         return Decision(_end(status, run, "Failed", end.reason, message, now))
+    claimed = status.stage_named("extractor").key
+    if run.scratch_is_claim and end.reason == LOST.reason and claimed is not None:
+        # A local volume would tie the next attempt to the node that is lost.
+        return Decision(status, (DeleteClaim(claimed),), 0.0)
     return Decision(status, (), 0.0)
 
 
@@ -364,9 +438,10 @@ def _advance(
     nodes = plan(run.run, external, seen.observed)
     status = status.with_plan(nodes, seen.observed)
     tidy = tuple(_tidy(run, status, seen))
-    closed = _closed(run, status, nodes, now)
+    closed = _closed(run, status, nodes, seen, now)
     if closed is not None:
-        return replace(closed, actions=tidy, look_again=limits.store_poll_seconds)
+        actions = (*tidy, *closed.actions)
+        return replace(closed, actions=actions, look_again=limits.store_poll_seconds)
     unit = next_unit(run, status, nodes)
     if unit is None:
         # Only while an artifact is there that `plan` did not know of: look again.
@@ -377,9 +452,9 @@ def _advance(
 
 
 def _closed(
-    run: RunFacts, status: RunStatus, nodes: list[NodeStatus], now: datetime
+    run: RunFacts, status: RunStatus, nodes: list[NodeStatus], seen: Seen, now: datetime
 ) -> Decision | None:
-    """Where nothing is left to run: done, or a gate is shut."""
+    """Where nothing is left to run: there is a dataset to release, or a gate is shut."""
     waiting = next((n for n in nodes if n.state == "awaiting"), None)
     shut = next((n for n in nodes if n.state == "failed"), None)
     if waiting is not None:
@@ -394,7 +469,10 @@ def _closed(
     if shut is not None:
         return Decision(_end(status, run, "GateFailed", "GateFailed", shut.reason, now))
     if all(n.state in ("done", "skipped") for n in nodes):
-        return Decision(_end(status, run, "Done", "Done", "", now))
+        if seen.published is None:
+            return Decision(status, (Publish(),))
+        status = status.model_copy(update={"release": seen.published.release})
+        return Decision(_end(status, run, seen.published.verdict, seen.published.verdict, "", now))
     return None
 
 
@@ -421,12 +499,12 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
     """Take up a Job that is there for this work, or make the next one."""
     stage = status.stage_named(unit.stage)
     label = key_label(unit.key)
+    if run.status.stage_named(unit.stage).key != unit.key:
+        # What is of this key is seen once the status names it.
+        return Decision(status, (), 0.0)
+    same = [job for job in seen.jobs if (job.stage, job.key) == (unit.stage, label)]
     known = sorted(
-        (
-            job
-            for job in seen.jobs
-            if (job.stage, job.key) == (unit.stage, label) and job.attempt > stage.attempt
-        ),
+        (job for job in same if job.attempt > stage.attempt and not _before_its_time(run, job)),
         key=lambda job: job.attempt,
     )
     if known:
@@ -456,6 +534,12 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
         if end is not None:
             message += f"; the last one ended: {end.message}"
         return Decision(status.model_copy(update={"message": shortened(message)}), (), wait)
+    if seen.refusal is not None:
+        status = status.with_condition(
+            "Started", "False", "JobRefused", seen.refusal, now, run.generation
+        )
+        update = {"waiting_since": None, "message": shortened(seen.refusal)}
+        return Decision(status.model_copy(update=update), (), 2 * SOON)
     if not seen.free_slot:
         since = status.waiting_since or stamp(now)
         update = {
@@ -463,8 +547,21 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
             "message": f"{unit.stage} waits for its turn: as many Jobs run as are allowed",
         }
         return Decision(status.model_copy(update=update), (), SOON)
-    create = CreateJob(unit, stage.attempt + 1)
-    return Decision(status, (create,), SOON)
+    refused = next((one for one in status.conditions if one.reason == "JobRefused"), None)
+    if refused is not None:  # told until it is not true any more
+        status = status.model_copy(update={"message": refused.message})
+    attempt = max([stage.attempt, *(job.attempt for job in same)]) + 1
+    return Decision(status, (CreateJob(unit, attempt),), SOON)
+
+
+def _before_its_time(run: RunFacts, job: JobFacts) -> bool:
+    """Whether a Job failed before this run was made: what was wrong then may be mended."""
+    return (
+        job.state == "failed"
+        and run.created is not None
+        and job.ended is not None
+        and job.ended < run.created
+    )
 
 
 # The ends of a run
@@ -473,7 +570,7 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
 def _end(
     status: RunStatus, run: RunFacts, phase: Phase, reason: str, message: str, now: datetime
 ) -> RunStatus:
-    complete = phase == "Done"
+    complete = phase in ("Released", "Unchanged")
     dataset = status.stage_named("dataset")
     if complete:
         place = f"{run.store}/artifacts/dataset/{dataset.key}"
@@ -490,7 +587,8 @@ def _end(
         }
     )
     kind, other = ("Complete", "Failed") if complete else ("Failed", "Complete")
-    conditions = [one for one in status.conditions if one.type not in (other, "Started")]
+    gone = (other, "Started", "Accepted", "ProgressHeard")
+    conditions = [one for one in status.conditions if one.type not in gone]
     status = status.model_copy(update={"conditions": conditions})
     return status.with_condition(
         "Complete" if kind == "Complete" else "Failed",

@@ -6,23 +6,35 @@ looks at pods that should run and do not, `ending` at those that are over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from hdgan.controller.facts import ContainerEnd, JobFacts, PodFacts
+from hdgan.controller.facts import STAGE_CONTAINER, ContainerEnd, JobFacts, PodFacts
 
-Budget = Literal["free", "bug", "memory", "input", "none"]
+Budget = Literal["free", "outage", "bug", "memory", "input", "none"]
 """What an end counts against.
 
 free    nothing while the work gets further, else `stalled`
-bug, memory, input   so many in all (see `RETRIES`)
+outage  so many in a row (see `RETRIES`) without getting further
+bug, memory, input   so many in all
 none    it would end the same way again: the run fails
 """
 
-RETRIES: Final[dict[str, int]] = {"stalled": 2, "bug": 2, "memory": 2, "input": 1, "none": 0}
-"""How many ends of a kind are followed by another attempt. Of `stalled`, in a row."""
+RETRIES: Final[dict[str, int]] = {
+    "stalled": 2,
+    "outage": 10,
+    "bug": 2,
+    "memory": 2,
+    "input": 1,
+    "none": 0,
+}
+"""How many ends of a kind are followed by another attempt. Outages: for about half an hour."""
+
+IN_A_ROW: Final = ("stalled", "outage")
+"""Kinds that are forgotten when the work has got further."""
 
 NOT_READY_SECONDS = 60.0
 """How long a node may not answer before its pods count as lost."""
@@ -34,6 +46,8 @@ class StartProblem:
 
     reason: str
     message: str
+    since: datetime | None = None
+    """Since when it has been so, as far as that is known."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,14 @@ def _slow(job: JobFacts, now: datetime) -> str | None:
     return None
 
 
+def _others_run(job: JobFacts, now: datetime) -> str | None:
+    for pod in job.pods:
+        ended = {end.container for end in pod.ends}
+        if pod.phase == "Running" and not pod.running and STAGE_CONTAINER in ended and not pod.gone:
+            return f"the stage in {pod.name} has ended, another container of the pod goes on"
+    return None
+
+
 def _no_pods(job: JobFacts, now: datetime) -> str | None:
     return f"Job {job.name} has no pod yet" if not job.pods else None
 
@@ -210,6 +232,12 @@ START_ROWS: Final[tuple[StartRow, ...]] = (
         "nodeSelector, tolerations)",
     ),
     StartRow(
+        "SidecarRuns",
+        _others_run,
+        "Whatever adds it must make it a native sidecar (an init container with restartPolicy: "
+        "Always), or leave these pods alone",
+    ),
+    StartRow(
         "NotStarted",
         _slow,
         "The node pulls the image or prepares volumes; kubectl describe pod tells more",
@@ -270,28 +298,8 @@ def _any(pod: PodFacts) -> str | None:
 
 
 END_ROWS: Final[tuple[EndRow, ...]] = (
-    # What a container says of itself comes first: a stage that was told to stop by an eviction and
-    # saved its state has ended with 75, but one that found its request invalid would do so again.
-    EndRow(
-        "RequestInvalid",
-        _exit(64),
-        "Correct what it names: if that is in resources or outside the run, set spec.retry then, "
-        "else make another run",
-        "none",
-    ),
-    EndRow("DataBad", _exit(65), "Look at the data it names, then set spec.retry", "none"),
-    EndRow(
-        "InputMissing",
-        _exit(66),
-        "Restore what is missing; features on scratch are made again by themselves",
-        "input",
-    ),
-    EndRow(
-        "OutOfMemory",
-        _exit(reason="OOMKilled"),
-        "Raise memory in resources.pods, or use smaller batches",
-        "memory",
-    ),
+    # What was disrupted comes first: whatever a container said while its node went away, it says
+    # again if it was true.
     EndRow(
         "Preempted",
         _disrupted("PreemptionByScheduler"),
@@ -345,10 +353,36 @@ END_ROWS: Final[tuple[EndRow, ...]] = (
         "free",
     ),
     EndRow(
+        "RequestInvalid",
+        _exit(64),
+        "Correct what it names: if that is in resources or outside the run, set spec.retry then, "
+        "else make another run",
+        "none",
+    ),
+    EndRow("DataBad", _exit(65), "Look at the data it names, then set spec.retry", "none"),
+    EndRow(
+        "InputMissing",
+        _exit(66),
+        "Restore what is missing; features on scratch are made again by themselves",
+        "input",
+    ),
+    EndRow(
+        "OutOfMemory",
+        _exit(reason="OOMKilled"),
+        "Raise memory in resources.pods, or use smaller batches",
+        "memory",
+    ),
+    EndRow(
         "DeadlineExceeded",
         _pod_reason("DeadlineExceeded"),
         "It took longer than a limit that something in the cluster set on it",
         "bug",
+    ),
+    EndRow(
+        "Unavailable",
+        _exit(69),
+        "The store does not answer, or a disk is full; it is tried again, for about half an hour",
+        "outage",
     ),
     EndRow("Stopped", _exit(75), "It was stopped early and saved its state", "free"),
     EndRow(
@@ -381,6 +415,22 @@ LOST: Final = Ending(
 JOB_DELETED: Final = Ending(
     "JobDeleted", "Its Job was deleted by somebody; it is made again", "free"
 )
+DISRUPTED: Final = Ending(
+    "Disrupted",
+    "Its pod was evicted, preempted or deleted, or its node went away; it is started again",
+    "free",
+)
+PODS_GONE: Final = Ending(
+    "PodsGone",
+    "Its pods are gone, so nothing more is known; it is started again",
+    "free",
+)
+TOO_MANY_DISRUPTIONS: Final = Ending(
+    "DisruptedTooOften",
+    "Its pods were evicted, preempted or lost so often that it was stopped; it is started again. "
+    "Nodes that fill up are the usual reason: ask for more ephemeralStorage",
+    "free",
+)
 NO_ARTIFACT: Final = Ending(
     "ArtifactMissing", "It ended well, but its artifact is not in the store", "bug"
 )
@@ -390,35 +440,51 @@ def starting(job: JobFacts, now: datetime, namespace: str) -> StartProblem | Non
     """Why a Job's pods do not run; None if they do, or it is over."""
     if not job.live or job.deleting:
         return None
-    lost = _lost(job, now)
     waiting = [pod for pod in job.pods if not (pod.running or pod.finished)]
-    if lost is None and job.pods and not waiting and not job.refusals:
+    if _lost(job, now) is None and job.pods and not waiting and not job.refusals:
         return None
     for row in START_ROWS:
         found = row.found(job, now)
         if found is not None:
             pod = next((p.name for p in job.pods if p.name in found), "")
             advice = row.advice.format(pod=pod, namespace=namespace)
-            return StartProblem(row.reason, f"{found}. {advice}.")
+            begun = [one.created for one in waiting if one.created is not None]
+            since = min(begun) if begun else job.started or job.created
+            return StartProblem(row.reason, f"{found}. {advice}.", since)
     return None
 
 
 def ending(job: JobFacts) -> Ending:
-    """How a failed Job ended: by the worst of its failed pods (the rows' order of budgets)."""
-    failed = [pod for pod in job.pods if pod.phase == "Failed"]
-    if not failed:
-        if job.reason == "DeadlineExceeded":
-            return Ending("DeadlineExceeded", f"{job.message}", "bug")
-        return Ending(
-            "PodsGone",
-            f"{job.message or job.reason or 'The Job failed'}; its pods are gone, so nothing more "
-            "is known",
-            "bug",
-        )
-    return max((end_of(pod) for pod in failed), key=lambda end: _SEVERITY.index(end.budget))
+    """How a failed Job ended: by the worst of its failed pods (the rows' order of budgets), and
+    where they are gone unseen, by what the Job says."""
+    done = {pod.index for pod in job.pods if pod.phase == "Succeeded"} - {None}
+    known = [pod for pod in job.pods if _tells(pod) and pod.index not in done]
+    if known:
+        return max((end_of(pod) for pod in known), key=lambda end: _SEVERITY.index(end.budget))
+    if job.reason == "DeadlineExceeded":
+        return Ending("DeadlineExceeded", f"{job.message}", "bug")
+    # In the words of Kubernetes' Job controller, see `render` for the rules it follows.
+    code = re.search(r"[Cc]ontainer (\S+) for pod (\S+) failed with exit code (\d+)", job.message)
+    if code is not None:
+        end = ContainerEnd(code[1], int(code[3]))
+        return end_of(PodFacts(code[2].rpartition("/")[2], job.name, phase="Failed", ends=(end,)))
+    if "condition DisruptionTarget" in job.message:
+        return DISRUPTED
+    said = f"{job.message.rstrip('.')}. " if job.message else ""
+    return replace(PODS_GONE, message=f"{said}{PODS_GONE.message}")
 
 
-_SEVERITY: Final[Sequence[Budget]] = ("free", "input", "memory", "bug", "none")
+def _tells(pod: PodFacts) -> bool:
+    """Whether a pod has failed, and one can see why."""
+    disrupted = pod.conditions.get("DisruptionTarget")
+    return pod.failed and (
+        pod.phase == "Failed"
+        or _failed_container(pod) is not None
+        or (disrupted is not None and disrupted.status == "True")
+    )
+
+
+_SEVERITY: Final[Sequence[Budget]] = ("free", "outage", "input", "memory", "bug", "none")
 
 
 def end_of(pod: PodFacts) -> Ending:

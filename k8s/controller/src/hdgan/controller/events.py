@@ -15,7 +15,7 @@ def events_between(before: RunStatus, after: RunStatus) -> list[Event]:
         events += _phase(after)
     told = {c.type: (c.status, c.reason) for c in before.conditions}
     for condition in after.conditions:
-        if condition.type not in ("Started", "StoreReachable"):
+        if condition.type not in ("Accepted", "Started", "ProgressHeard", "StoreReachable"):
             continue
         if condition.status == "False" and told.get(condition.type) != ("False", condition.reason):
             events.append(Event("Warning", condition.reason, condition.message))
@@ -33,9 +33,11 @@ def _phase(after: RunStatus) -> Iterator[Event]:
             )
         case "Suspended":
             yield Event("Normal", "Suspended", "Suspended; what was at work has saved its state")
-        case "Done":
+        case "Released":
             dice = f", macro Dice {after.macro_dice:.3f}" if after.macro_dice is not None else ""
-            yield Event("Normal", "Done", f"The dataset is there: {after.dataset or ''}{dice}")
+            yield Event("Normal", "Released", f"{after.release}: {after.dataset or ''}{dice}")
+        case "Unchanged":
+            yield Event("Normal", "Unchanged", f"Release {after.release} has this very dataset")
         case "GateFailed":
             yield Event("Warning", "GateFailed", after.message)
         case "Failed":

@@ -17,6 +17,11 @@ ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 KIND_LABEL: Final = f"{GROUP}/kind"
 MANAGED_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "hdgan-controller"
+STAGE_CONTAINER: Final = "stage"
+FEATURES_CONTAINER: Final = "features"
+"""The extractor where it runs in the classifier's pod, before it."""
+OWN_CONTAINERS: Final = frozenset({STAGE_CONTAINER, FEATURES_CONTAINER})
+"""What else is in a pod (a service mesh's proxy, say) tells nothing of the stage."""
 INDEX_ANNOTATION: Final = "batch.kubernetes.io/job-completion-index"
 
 Kind = Literal["whole", "parts", "commit"]
@@ -58,6 +63,7 @@ class PodFacts:
 
     name: str
     job: str | None
+    job_uid: str = ""
     key: str = ""
     phase: str = "Pending"
     created: datetime | None = None
@@ -71,13 +77,23 @@ class PodFacts:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     waits: tuple[ContainerWait, ...] = ()
     ends: tuple[ContainerEnd, ...] = ()
-    """Of init containers first; the last end of each container, also of one that was restarted."""
+    """Of init containers first; the last end of each of our containers, also of one that was
+    restarted."""
     running: bool = False
-    """Whether a container runs."""
+    """Whether a container of ours runs."""
+    started: datetime | None = None
+    """When the one that runs was started."""
+    gone: bool = False
+    """Whether it has been removed; what else is said of it is what was seen last."""
 
     @property
     def finished(self) -> bool:
-        return self.phase in ("Succeeded", "Failed")
+        return self.gone or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over without having succeeded."""
+        return self.phase == "Failed" or (self.gone and self.phase != "Succeeded")
 
 
 JobState = Literal["live", "succeeded", "failed"]
@@ -95,6 +111,8 @@ class JobFacts:
     attempt: int
     uid: str = ""
     created: datetime | None = None
+    started: datetime | None = None
+    """When it began to make pods, the last time it was told to."""
     owners: frozenset[str] = frozenset()
     """UIDs of the runs it was made for."""
     deleting: bool = False
@@ -105,7 +123,9 @@ class JobFacts:
     """Reason of its Failed condition."""
     message: str = ""
     completions: int = 1
+    active: int = 0
     succeeded: int = 0
+    failed: int = 0
     has_ttl: bool = False
     pods: tuple[PodFacts, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -143,6 +163,7 @@ def job_facts(
         attempt=int(labels[ATTEMPT_LABEL]),
         uid=meta.get("uid", ""),
         created=parse_time(meta.get("creationTimestamp")),
+        started=parse_time(status.get("startTime")),
         owners=frozenset(owners),
         deleting=meta.get("deletionTimestamp") is not None,
         suspended=bool(spec.get("suspend")),
@@ -151,15 +172,17 @@ def job_facts(
         reason=reason,
         message=message,
         completions=spec.get("completions") or 1,
+        active=status.get("active") or 0,
         succeeded=status.get("succeeded") or 0,
+        failed=status.get("failed") or 0,
         has_ttl=spec.get("ttlSecondsAfterFinished") is not None,
         pods=tuple(pods),
         refusals=tuple(refusals),
     )
 
 
-def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
-    """A pod as the API server gives it."""
+def pod_facts(pod: Mapping[str, Any], *, gone: bool = False) -> PodFacts:
+    """A pod as the API server gives it, or gave it last."""
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     owners = meta.get("ownerReferences") or []
     owner: Mapping[str, Any] = next((o for o in owners if o.get("kind") == "Job"), {})
@@ -168,8 +191,9 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
-    waits, ends, running = [], [], False
-    for container in statuses:
+    own = [one for one in statuses if one["name"] in OWN_CONTAINERS]
+    waits, ends, running, started = [], [], False, None
+    for container in own or statuses:
         name, state = container["name"], container.get("state") or {}
         ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
         if ended:
@@ -183,10 +207,13 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
             )
         if wait := state.get("waiting"):
             waits.append(ContainerWait(name, wait.get("reason") or "", wait.get("message") or ""))
-        running = running or bool(state.get("running"))
+        if (runs := state.get("running")) is not None and not gone:
+            running = True
+            started = parse_time(runs.get("startedAt")) or started
     return PodFacts(
         name=meta["name"],
         job=owner.get("name"),
+        job_uid=owner.get("uid") or "",
         key=(meta.get("labels") or {}).get(KEY_LABEL, ""),
         phase=status.get("phase") or "Pending",
         created=parse_time(meta.get("creationTimestamp")),
@@ -208,6 +235,8 @@ def pod_facts(pod: Mapping[str, Any]) -> PodFacts:
         waits=tuple(waits),
         ends=tuple(ends),
         running=running,
+        started=started,
+        gone=gone,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hdgan.controller.actions import Observe, Pin, ReadSavedStep
+from hdgan.controller.actions import Observe, Pin, Publish, ReadSavedStep
 from hdgan.controller.decide import RunFacts
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.settings import DEFAULT_STORE, Settings, StoreConfig
@@ -23,15 +23,16 @@ from hdgan.core.errors import HdganError, StoreError
 from hdgan.core.fold_history import note_folds
 from hdgan.core.observe import observe, pin_external
 from hdgan.core.pipeline import External, Observed
+from hdgan.core.releases import Published, publish, release_of
 from hdgan.core.run import DatasetRun
 from hdgan.core.status_file import freeze
 from hdgan.core.store import Store, connected, open_store
 from hdgan.core.store_s3 import S3Connection
-from hdgan.core.work import WorkState
+from hdgan.core.work import saved_amount
 
 logger = logging.getLogger(__name__)
 
-Look = Pin | Observe | ReadSavedStep
+Look = Pin | Observe | Publish | ReadSavedStep
 Place = tuple[str, str]
 """Namespace and name of a store."""
 
@@ -63,8 +64,14 @@ class Memory:
     """Steps of saved work by the Job after whose end they were looked up."""
     progress: ProgressStatus | None = None
     progress_changed: datetime | None = None
+    progress_heard: datetime | None = None
     progress_of: str | None = None
     """The Job those are of."""
+    published: Published | None = None
+    refusal: str | None = None
+    """Why the API server would not make a Job; until `refused_until` (monotonic) it is not asked
+    again."""
+    refused_until: float = 0.0
     under_way: set[Look] = field(default_factory=set)
 
 
@@ -218,7 +225,7 @@ class Looking:
             # Slides are read with the credentials of the store, too.
             with connected(connection(self._stores.config(*place))):
                 _do(self._stores.get(*place), run, run.run, memory, task.look)
-            memory.store_error = None
+            memory.store_error = memory.problem = None
         except StoreError as error:
             memory.store_error = failed = str(error)
             self._stores.forget(*place)
@@ -307,7 +314,12 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
                 note_folds(store, run, external, tiling)
             if memory.retry == run.spec.retry:  # else it is of a time that is to be forgotten
                 memory.observed, memory.observed_at = found, at
+        case Publish() if external is not None:
+            observed = memory.observed or facts.status.observed()
+            memory.published = publish(
+                store, release_of(run, external, observed, datetime.now(UTC))
+            )
         case ReadSavedStep(stage, key):
             job = facts.status.stage_named(stage).job
             if job is not None:
-                memory.saved[job] = WorkState(store, stage, key, "controller").newest_step()
+                memory.saved[job] = saved_amount(store, stage, key)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hdgan.controller import render
 from hdgan.controller.decide import RunFacts
+from hdgan.controller.facts import parse_time
 from hdgan.controller.settings import Settings
 from hdgan.controller.status import RunStatus
 from hdgan.core.errors import HdganError
@@ -39,6 +40,7 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
         status=read_status(document),
         run=run,
         invalid=invalid,
+        created=parse_time(meta.get("creationTimestamp")),
         deleting=meta.get("deletionTimestamp") is not None,
         store=store,
         scratch_is_claim=run is not None and render.scratch_of(run, settings).claim is not None,

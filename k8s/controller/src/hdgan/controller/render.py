@@ -7,18 +7,21 @@ user but root, a root file system that is read only, no capabilities, no API tok
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hdgan.controller.allowance import beyond
 from hdgan.controller.facts import (
     ATTEMPT_LABEL,
+    FEATURES_CONTAINER,
     GROUP,
     KEY_LABEL,
     KIND_LABEL,
     MANAGED_BY,
     MANAGED_LABEL,
     RUN_LABEL,
+    STAGE_CONTAINER,
     STAGE_LABEL,
 )
 from hdgan.controller.names import claim_name, job_name, key_label
@@ -50,9 +53,6 @@ STAGE_NAMES: Final[Mapping[str, StageName]] = {
 
 KEY_ANNOTATION: Final = f"{GROUP}/key"
 """The whole key, which a label has no room for."""
-CONTAINER: Final = "stage"
-FEATURES: Final = "features"
-"""The extractor where it runs in the classifier's pod."""
 REQUEST_FOLDER: Final = "/hdgan/request"
 SCRATCH: Final = "/hdgan/scratch"
 CACHE: Final = "/hdgan/cache"
@@ -151,7 +151,7 @@ def refused(run: DatasetRun, settings: Settings, namespace: str) -> str | None:
             "may wait for GPUs others hold. Name a Kueue queue in spec.resources.queue, or set "
             "allowPartialScheduling"
         )
-    return None
+    return beyond(run, settings, namespace)
 
 
 def job(
@@ -168,6 +168,7 @@ def job(
     nodes = nodes_of(run, unit.stage)
     spec: Document = {
         "backoffLimit": 0,
+        "podFailurePolicy": _whole_policy(requests),
         "completions": nodes,
         "parallelism": nodes,
         "completionMode": "NonIndexed" if nodes == 1 else "Indexed",
@@ -305,11 +306,22 @@ def _labels(unit: Unit, attempt: int, owner: Owner) -> dict[str, str]:
     }
 
 
+def _whole_policy(containers: Iterable[str]) -> Document:
+    """One attempt is one Job, so every end fails it. The rules are there for what the Job then
+    says: a pod that was deleted is gone before its Job has failed."""
+    disrupted: Document = {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    failed: list[Document] = [
+        {"onExitCodes": {"containerName": name, "operator": "NotIn", "values": [0]}}
+        for name in containers
+    ]
+    return {"rules": [{"action": "FailJob", **rule} for rule in (disrupted, *failed)]}
+
+
 def _parts_policy() -> Document:
     """In this order: disruptions do not count, what would fail again ends the Job, all else counts.
     A stop that saved its state (75) and was no disruption counts, too: only the controller knows
     whether a stage gets any further from one to the next."""
-    codes = {"containerName": CONTAINER, "operator": "In"}
+    codes = {"containerName": STAGE_CONTAINER, "operator": "In"}
     return {
         "rules": [
             {
@@ -333,11 +345,13 @@ def _pod(
     pods = wanted(run, unit.stage, settings)
     scratch = scratch_of(run, settings)
     containers = {
-        CONTAINER: _container(CONTAINER, unit.stage, unit, name, requests, run, owner, settings)
+        STAGE_CONTAINER: _container(
+            STAGE_CONTAINER, unit.stage, unit, name, requests, run, owner, settings
+        )
     }
-    if FEATURES in requests:
-        containers[FEATURES] = _container(
-            FEATURES, "extractor", unit, name, requests, run, owner, settings
+    if FEATURES_CONTAINER in requests:
+        containers[FEATURES_CONTAINER] = _container(
+            FEATURES_CONTAINER, "extractor", unit, name, requests, run, owner, settings
         )
     spec: Document = {
         "restartPolicy": "Never",
@@ -351,11 +365,11 @@ def _pod(
             "fsGroupChangePolicy": "OnRootMismatch",
             **settings.pod_security_context,
         },
-        "containers": [containers[CONTAINER]],
+        "containers": [containers[STAGE_CONTAINER]],
         "volumes": _volumes(unit, name, pods, store, scratch),
     }
-    if FEATURES in containers:
-        spec["initContainers"] = [containers[FEATURES]]
+    if FEATURES_CONTAINER in containers:
+        spec["initContainers"] = [containers[FEATURES_CONTAINER]]
     if nodes_of(run, unit.stage) > 1:
         spec["subdomain"] = name
     given = {

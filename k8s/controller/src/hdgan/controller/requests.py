@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hdgan.controller import render
+from hdgan.controller.facts import FEATURES_CONTAINER, STAGE_CONTAINER
 from hdgan.controller.settings import Settings
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, Observed, stage_request
@@ -30,11 +31,11 @@ def requests_for(
         return made.model_copy(update={"threads": threads})
 
     requests = {
-        render.CONTAINER: request(unit.stage).model_copy(
+        STAGE_CONTAINER: request(unit.stage).model_copy(
             update={"parts": unit.parts, "commit": unit.kind == "commit"}
         )
     }
     in_one_pod = render.scratch_of(run, settings).claim is None
     if unit.stage == "classifier" and in_one_pod:
-        requests[render.FEATURES] = request("extractor")
+        requests[FEATURES_CONTAINER] = request("extractor")
     return requests

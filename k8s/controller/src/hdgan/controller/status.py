@@ -20,13 +20,23 @@ MAX_BYTES: Final = 32_000
 MAX_MESSAGE: Final = 1000
 
 Phase = Literal[
-    "Pending", "Running", "AwaitingAnnotation", "Suspended", "Done", "GateFailed", "Failed"
+    "Pending",
+    "Running",
+    "AwaitingAnnotation",
+    "Suspended",
+    "Released",
+    "Unchanged",
+    "GateFailed",
+    "Failed",
 ]
-FINAL: Final[frozenset[Phase]] = frozenset({"Done", "GateFailed", "Failed"})
+FINAL: Final[frozenset[Phase]] = frozenset({"Released", "Unchanged", "GateFailed", "Failed"})
 
-ConditionType = Literal["Started", "StoreReachable", "Complete", "Failed"]
-"""Started: the pods of the current Job run. StoreReachable: the store answers. Complete, Failed:
-how the run ended."""
+ConditionType = Literal[
+    "Accepted", "Started", "ProgressHeard", "StoreReachable", "Complete", "Failed"
+]
+"""Accepted: what the run asks for can be done here. Started: the pods of the current Job run.
+ProgressHeard: they tell how far they are. StoreReachable: the store answers. Complete, Failed: how
+the run ended."""
 
 
 class _Document(BaseModel):
@@ -61,6 +71,10 @@ class PinnedStatus(_Document):
     facts_digest: Annotated[str, Field(max_length=64)] | None = None
     folds: InputRef | None = None
     folds_digest: Annotated[str, Field(max_length=64)] | None = None
+    release: Annotated[str, Field(max_length=80)] | None = None
+    generator: InputRef | None = None
+    candidates: InputRef | None = None
+    annotations: InputRef | None = None
 
     @classmethod
     def of(cls, external: External) -> PinnedStatus:
@@ -144,6 +158,8 @@ class RunStatus(_Document):
     """URI of its store."""
     dataset: Annotated[str, Field(max_length=1200)] | None = None
     """URI of the dataset, once it exists."""
+    release: Annotated[str, Field(max_length=80)] | None = None
+    """The release that has it."""
     macro_dice: float | None = None
     """Macro Dice on the test images."""
     annotations_lack: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
@@ -191,6 +207,14 @@ class RunStatus(_Document):
         others = [one for one in self.conditions if one.type != kind]
         return self.model_copy(
             update={"conditions": sorted([*others, condition], key=lambda one: one.type)}
+        )
+
+    def without_condition(self, kind: ConditionType) -> RunStatus:
+        """Without this condition."""
+        if all(one.type != kind for one in self.conditions):
+            return self
+        return self.model_copy(
+            update={"conditions": [one for one in self.conditions if one.type != kind]}
         )
 
     def observed(self) -> Observed:

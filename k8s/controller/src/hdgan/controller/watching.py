@@ -41,8 +41,10 @@ class Watched:
         group: Callable[[Document], str] = lambda document: "",
         counts: Callable[[Document], bool] = lambda document: True,
         watch_seconds: float = WATCH_SECONDS,
+        departed_seconds: float = 0.0,
     ) -> None:
-        """group: what `of_group` finds objects by; counts: which objects `count` counts."""
+        """group: what `of_group` finds objects by; counts: which objects `count` counts;
+        departed_seconds: how long what was deleted is remembered."""
         self._api = api
         self._collection = collection
         self._namespace = namespace
@@ -55,6 +57,9 @@ class Watched:
         self._groups: dict[str, dict[str, Document]] = {}
         self._counts = counts
         self._counted: set[str] = set()
+        self._departed_seconds = departed_seconds
+        self._departed: dict[str, tuple[float, Document]] = {}
+        """By UID: when it went, and how it was last. The oldest first."""
         self._lock = threading.Lock()
         self._listed = threading.Event()
         self._stop = threading.Event()
@@ -96,6 +101,12 @@ class Watched:
         """The objects of one group."""
         with self._lock:
             return list(self._groups.get(group, {}).values())
+
+    def departed_of_group(self, group: str) -> list[Document]:
+        """Objects of one group that are gone, as they were last."""
+        with self._lock:
+            self._forget_departed()
+            return [one for _, one in self._departed.values() if self._group(one) == group]
 
     def count(self) -> int:
         """How many objects count."""
@@ -139,7 +150,7 @@ class Watched:
         with self._lock:
             gone = [one for name, one in self._objects.items() if name not in names]
             for one in gone:
-                self._drop(one["metadata"]["name"])
+                self._part_with(one)
             for one in listed.items:
                 self._take(one)
         self._listed.set()
@@ -162,7 +173,7 @@ class Watched:
                     continue
                 with self._lock:
                     if kind == "DELETED":
-                        self._drop(document["metadata"]["name"])
+                        self._part_with(document)
                     else:
                         self._take(document)
                 self._tell([document])
@@ -184,6 +195,19 @@ class Watched:
         self._groups.setdefault(self._group(document), {})[name] = document
         if self._counts(document):
             self._counted.add(name)
+
+    def _part_with(self, document: Document) -> None:
+        self._drop(document["metadata"]["name"])
+        if self._departed_seconds > 0:
+            self._departed[document["metadata"]["uid"]] = (time.monotonic(), document)
+            self._forget_departed()
+
+    def _forget_departed(self) -> None:
+        limit = time.monotonic() - self._departed_seconds
+        for uid, (when, _) in list(self._departed.items()):
+            if when >= limit:
+                return
+            del self._departed[uid]
 
     def _drop(self, name: str) -> None:
         known = self._objects.pop(name, None)

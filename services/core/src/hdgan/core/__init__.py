@@ -47,6 +47,7 @@ __all__ = [
     "Stopped",
     "Store",
     "StoreError",
+    "StoreUnavailable",
     "artifact_key",
     "check_dataset",
     "export_dataset",

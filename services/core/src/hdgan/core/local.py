@@ -29,7 +29,7 @@ from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.run import DatasetRun, resolve
 from hdgan.core.status_file import Outcome, freeze, write_status
 from hdgan.core.store import open_store
-from hdgan.core.work import WorkState
+from hdgan.core.work import saved_amount
 
 EXIT_AWAITING = 3
 EXIT_GATE = 4
@@ -221,8 +221,7 @@ class LocalRun:
 
     def _saved_step(self, request: StageRequest) -> int:
         """How far the saved work of a stage is; -1 if nothing is saved."""
-        state = WorkState(self._store, request.stage, request.key, "runner").latest()
-        return -1 if state is None else state.step
+        return saved_amount(self._store, request.stage, request.key)
 
     def _report_reused(self, statuses: list[NodeStatus]) -> None:
         for status in statuses:

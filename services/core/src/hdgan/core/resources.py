@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from hdgan.core.sections import Section
 
@@ -12,22 +13,43 @@ Quantity = Annotated[
     str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=20)
 ]
 """An amount as Kubernetes writes it: `500m`, `8`, `64Gi`."""
-ObjectName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS_NAME = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+LABEL_KEY = rf"^({_DNS_NAME}/)?{_LABEL_NAME}$"
+
+ObjectName = Annotated[str, Field(pattern=rf"^{_DNS_NAME}$", min_length=1, max_length=253)]
+QueueName = Annotated[str, Field(pattern=rf"^{_DNS_NAME}$", min_length=1, max_length=63)]
+"""Becomes a label's value, which has at most 63 characters."""
+GpuResource = Annotated[str, Field(pattern=rf"^{_DNS_NAME}/{_LABEL_NAME}$", max_length=317)]
+
+
+def _is_label_key(text: str) -> str:
+    # No pattern of the field: the schema of a CustomResourceDefinition cannot say one of keys.
+    if re.fullmatch(LABEL_KEY, text) is None:
+        raise ValueError(
+            f"{text!r} is no label: letters, digits, -, _ and ., at most 63, after example.org/ "
+            "where it has a prefix"
+        )
+    return text
+
+
+LabelKey = Annotated[str, Field(max_length=317), AfterValidator(_is_label_key)]
+LabelValue = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
 ]
-LabelText = Annotated[str, Field(max_length=317)]
 
 
 class TolerationConfig(Section):
     """A taint the pods of a stage may run in spite of."""
 
-    key: str | None = Field(None, max_length=317)
+    key: str | None = Field(None, pattern=LABEL_KEY, max_length=317)
     """Key of the taint. Null: all, with operator `Exists`."""
 
     operator: Literal["Equal", "Exists"] = "Equal"
     """`Equal`: the value must be the taint's. `Exists`: any value."""
 
-    value: str | None = Field(None, max_length=63)
+    value: LabelValue | None = None
     """Value of the taint. Null: the empty one, or any with `Exists`."""
 
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
@@ -42,6 +64,8 @@ class TolerationConfig(Section):
             raise ValueError("operator Exists takes no value: leave it out, or use Equal")
         if self.operator == "Equal" and self.key is None:
             raise ValueError("a toleration without key needs operator: Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
         return self
 
 
@@ -58,7 +82,7 @@ class PodConfig(Section):
     gpus: int | None = Field(None, ge=0, le=64)
     """GPUs of a pod. Null: the installation's value."""
 
-    gpu_resource: str | None = Field(None, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=317)
+    gpu_resource: GpuResource | None = None
     """Name of the GPU resource. Null: the installation's value (`nvidia.com/gpu`)."""
 
     resource_claim_template: ObjectName | None = None
@@ -70,7 +94,7 @@ class PodConfig(Section):
     shared_memory: Quantity | None = None
     """Size of /dev/shm, part of the memory. Null: the installation's value."""
 
-    node_selector: dict[LabelText, LabelText] | None = Field(None, max_length=32)
+    node_selector: dict[LabelKey, LabelValue] | None = Field(None, max_length=32)
     """Labels a node must have. Null: the installation's value."""
 
     tolerations: list[TolerationConfig] | None = Field(None, max_length=32)
@@ -225,7 +249,7 @@ class ResourcesConfig(Section):
     """On a cluster: where pods keep what may be lost. Null: the installation's value. `hdgan run`
     takes `--scratch`."""
 
-    queue: str | None = Field(None, min_length=1, max_length=253)
+    queue: QueueName | None = None
     """On a cluster: name of a Kueue LocalQueue, which then starts the Jobs. Null: they start at
     once."""
 

@@ -122,6 +122,23 @@ class SavedState:
         )
 
 
+def saved_amount(store: Store, stage: str, key: str) -> int:
+    """How much unfinished work of an artifact is listed, -1 for none: a number that grows whenever
+    any attempt or part has saved more (the last steps of states, and finished pieces)."""
+    steps: dict[str, int] = {}
+    pieces = 0
+    for place in store.list(f"work/{stage}/{key}"):
+        folder, _, rest = place.removeprefix(f"work/{stage}/").partition("/")
+        if folder != key and not folder.startswith(f"{key}-part-"):
+            continue
+        match = _STATE.search(place)
+        if match and rest.count("/") == 1:
+            steps[folder] = max(steps.get(folder, 0), int(match[1]) + 1)
+        elif folder == key and rest.startswith("pieces/"):
+            pieces += 1
+    return sum(steps.values()) + pieces - 1
+
+
 def _valid(key: str) -> bool:
     try:
         check_key(key)
@@ -182,10 +199,6 @@ class WorkState:
             if state is not None and state.verifies():
                 return state
         return None
-
-    def newest_step(self) -> int:
-        """How far the most advanced state is that is listed, -1 for none; it may not verify."""
-        return max((step for step, _ in self._found()), default=-1)
 
     def discard(self) -> None:
         """Delete what all attempts have saved: the artifact exists, nobody needs it any more."""
