@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from hdgan.core.errors import RequestError
-from hdgan.core.resources import ObjectName, PodConfig, ScratchConfig
+from hdgan.core.resources import GpuResource, ObjectName, PodConfig, QueueName, ScratchConfig
 from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
 from hdgan.core.sections import Section
@@ -81,6 +81,32 @@ class StoreConfig(Section):
         )
 
 
+class AllowConfig(Section):
+    """What the runs of a namespace may ask for beyond what `pods` says of their stage. Whoever may
+    only make runs is not to get at nodes, priorities or devices that are meant for others."""
+
+    priority_classes: list[ObjectName] = Field([], max_length=64)
+    """PriorityClasses runs may name."""
+
+    runtime_classes: list[ObjectName] = Field([], max_length=64)
+    """RuntimeClasses runs may name."""
+
+    gpu_resources: list[GpuResource] = Field(["nvidia.com/gpu"], max_length=64)
+    """Resources `gpus` may be of."""
+
+    resource_claim_templates: list[ObjectName] = Field([], max_length=64)
+    """ResourceClaimTemplates runs may name."""
+
+    tolerations: bool = False
+    """Whether runs may tolerate any taint, those of control planes included."""
+
+    node_selection: bool = False
+    """Whether runs may choose their nodes: `nodeSelector` and `affinity`."""
+
+    queues: list[QueueName] | None = Field(None, max_length=64)
+    """Kueue LocalQueues runs may name. Null: any."""
+
+
 class NamespaceConfig(Section):
     """A namespace whose runs are seen to."""
 
@@ -89,6 +115,9 @@ class NamespaceConfig(Section):
 
     stores: dict[str, StoreConfig] = Field(min_length=1, max_length=64)
     """Stores by the name runs give them; `default` is that of runs that name none. Required."""
+
+    allow: AllowConfig = AllowConfig()
+    """What its runs may ask for."""
 
 
 class ImageConfig(Section):
@@ -187,6 +216,9 @@ class Settings(Section):
     metrics_port: int = Field(9464, ge=1024, le=65535)
     """Port on which stages serve `/metrics` and `/progress`."""
 
+    health_port: int = Field(8081, ge=0, le=65535)
+    """Port on which the controller serves `/livez`, `/readyz` and `/metrics`. 0: any free one."""
+
     max_active_jobs: int = Field(20, ge=1, le=10_000)
     """Most Jobs at once in each namespace; further ones wait for their turn."""
 
@@ -233,6 +265,10 @@ class Settings(Section):
                 f"{name or DEFAULT_STORE!r}; declared are: {known}"
             )
         return found
+
+    def allow(self, namespace: str) -> AllowConfig:
+        """What the runs of a namespace may ask for."""
+        return next((one.allow for one in self.namespaces if one.name == namespace), AllowConfig())
 
 
 def load_settings(path: Path) -> Settings:
