@@ -1,11 +1,14 @@
-{{/* Beginning of all names: at most 40 characters, with a digest where something had to give. */}}
+{{/* Beginning of all names: at most 28 characters, which leaves schedules 12, the first a letter, which Services want; with a digest where something had to give. */}}
 {{- define "hdgan.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
 {{- $name = ternary .Release.Name (printf "%s-hdgan" .Release.Name) (contains "hdgan" .Release.Name) -}}
 {{- end -}}
-{{- if or (gt (len $name) 40) (contains "." $name) -}}
-{{- $name = printf "%s-%s" ($name | replace "." "-" | trunc 31 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- $name = printf "hdgan-%s" $name -}}
+{{- end -}}
+{{- if or (gt (len $name) 28) (contains "." $name) -}}
+{{- $name = printf "%s-%s" ($name | replace "." "-" | trunc 19 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
 {{- end -}}
 {{- $name -}}
 {{- end -}}
