@@ -407,6 +407,11 @@ def test_a_closed_gate_opens_with_better_annotations_and_a_retry(
         ("slides__uri", "/home/me/slides", "not in what this namespace's store may read"),
         ("resources__store", "other", "has no store 'other'"),
         ("resources__pods", {"ganTrainer": {"nodes": 2}}, "Name a Kueue queue"),
+        (
+            "resources__pods",
+            {"tiler": {"priorityClass": "system-node-critical"}},
+            "system-node-critical is not allowed in namespace",
+        ),
     ],
 )
 def test_a_run_that_asks_for_what_it_may_not_have_fails_with_the_reason(
