@@ -57,6 +57,7 @@ def eventually(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
 def settings_file(cluster: Cluster, tmp_path: Path) -> Path:  # noqa: F811
     document = cluster.settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     election = {"name": f"lease-{cluster.namespace}", "leaseSeconds": 4, "renewSeconds": 2.4}
+    document["healthPort"] = 0
     document["election"] = {**election, "retrySeconds": 0.8}
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(document))

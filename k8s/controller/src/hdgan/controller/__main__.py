@@ -18,6 +18,7 @@ from hdgan.controller.api import Api
 from hdgan.controller.connecting import connect, own_namespace
 from hdgan.controller.controller import Controller
 from hdgan.controller.election import Elector, make_identity
+from hdgan.controller.health import Health
 from hdgan.controller.kubernetes_lease import KubernetesLease
 from hdgan.controller.settings import load_settings
 from hdgan.core.errors import HdganError
@@ -58,6 +59,7 @@ def _run(path: Path, kubeconfig: str | None, context: str | None, stop: threadin
         settings.election.name,
         settings.election.retry_seconds,
     )
+    health = Health(settings.health_port, [one.name for one in settings.namespaces])
     pod = os.environ.get("HOSTNAME") or socket.gethostname()
     elector = Elector(lease, settings.election, make_identity(pod), backstop=True)
     try:
@@ -67,12 +69,15 @@ def _run(path: Path, kubeconfig: str | None, context: str | None, stop: threadin
         controller = Controller(api, settings, lead=elector.require)
         try:
             controller.start()
+            health.controller = controller
             logger.info("seeing to runs in %s", ", ".join(n.name for n in settings.namespaces))
             stop.wait()
         finally:
+            health.controller = None
             controller.stop()
     finally:
         elector.release()
+        health.stop()
     return 0
 
 

@@ -681,7 +681,7 @@ def progress_text(progress: ProgressStatus | None, job: JobFacts) -> str | None:
     """How far a Job is, in a few characters."""
     if job.kind == "parts":
         return f"{job.succeeded}/{job.completions} parts"
-    if progress is None:
+    if progress is None or not progress.unit:  # heard, and nothing told yet
         return None
     if progress.total:
         percent = min(100.0, 100.0 * progress.done / progress.total)
