@@ -77,6 +77,11 @@ def test_what_a_pod_says_is_heard() -> None:
         assert fetch("127.0.0.1", port) == ProgressStatus(done=3, total=12, unit="kimg", eta=90.5)
 
 
+def test_a_stage_that_has_nothing_to_tell_yet_is_heard() -> None:
+    with pod(answer(b'{"run": "small", "stage": "tiler", "metrics": {}}')) as port:
+        assert fetch("127.0.0.1", port) == ProgressStatus(done=0)
+
+
 @pytest.mark.parametrize(
     "serve",
     [

@@ -106,9 +106,8 @@ def _document(said: bytes) -> Any:
 
 def _read(answer: Mapping[str, Any]) -> ProgressStatus | None:
     if answer.get("stage") and "done" not in answer:
-        return ProgressStatus(
-            done=0.0
-        )  # a stage that has nothing to tell yet is heard all the same
+        # A stage that has nothing to tell yet is heard all the same.
+        return ProgressStatus(done=0.0)
     done = _number(answer.get("done"))
     if done is None:
         return None
