@@ -27,7 +27,7 @@ from hdgan.controller.api import Api
 from hdgan.controller.controller import Controller
 from hdgan.controller.looking import connection
 from hdgan.controller.reading import read_status
-from hdgan.controller.settings import Settings
+from hdgan.controller.settings import AllowConfig, Settings
 from hdgan.controller.status import RunStatus
 from hdgan.core.store import Store, connected, open_store
 from support.cluster_store import annotate, make_artifact
@@ -70,6 +70,11 @@ class Cluster:
         self.controller = Controller(self.api, self.settings)
         self.controller.start()
         return self.controller
+
+    def controller_stops(self) -> None:
+        assert self.controller is not None
+        self.controller.stop()
+        self.controller = None
 
     def submit(self, name: str = "small", **changes: Any) -> dict[str, Any]:
         document = copy.deepcopy(DOCUMENT)
@@ -269,6 +274,75 @@ def test_failures_are_tried_again_and_told(cluster: Cluster, world: None) -> Non
     assert any(r == "Failed" and "TypeError: a bug" in m for r, m in events)
     assert any(r == "Evicted" and "low on resource" in m for r, m in events)
     assert any(r == "OutOfMemory" and "Raise memory" in m for r, m in events)
+
+
+def test_a_drained_pod_is_no_bug_although_it_is_gone_before_its_job_has_failed(
+    cluster: Cluster, world: None
+) -> None:
+    drained = Evicted(seconds=0.3, reason="EvictionByEvictionAPI", deleted=True)
+    cluster.fates["tiler"] = [drained, drained]
+    cluster.start()
+    cluster.submit()
+    status = cluster.until(lambda s: s.stage_named("tiler").state == "done")
+    stage = status.stage_named("tiler")
+    assert (stage.attempt, stage.failures) == (3, {"stalled": 2})
+    assert stage.last_end is not None
+    assert stage.last_end.reason in ("Drained", "Disrupted")
+
+
+def test_a_job_that_the_server_refuses_is_told_and_made_once_it_may_be(
+    cluster: Cluster, world: None
+) -> None:
+    place = cluster.settings.namespaces[0]
+    allowing = place.model_copy(update={"allow": AllowConfig(node_selection=True)})
+    cluster.settings = cluster.settings.model_copy(update={"namespaces": [allowing]})
+    cluster.start()
+    # The schema of a run leaves the inside of an affinity to the server.
+    cluster.submit(resources__pods={"tiler": {"affinity": {"nodeAffinity": {"required": []}}}})
+    status = cluster.until(lambda s: any(c.reason == "JobRefused" for c in s.conditions))
+    assert "nodeAffinity" in status.message
+    assert status.waiting_since is None
+    assert "JobRefused" in {reason for reason, _ in cluster.events()}
+    assert not cluster.jobs()
+    cluster.change(resources={"pods": {"tiler": {"affinity": None}}})
+    status = cluster.until(lambda s: s.stage_named("tiler").state == "done", seconds=90)
+    assert not any(c.reason == "JobRefused" for c in status.conditions)
+
+
+def test_belongings_of_a_dead_job_of_the_same_name_are_not_taken_for_ours(
+    cluster: Cluster, world: None
+) -> None:
+    cluster.fates["tiler"] = [Runs(seconds=2)]
+    cluster.start()
+    cluster.submit(suspend=True)
+    cluster.until(lambda s: s.phase == "Suspended")
+    # As if an earlier run had left it: owned by a Job that is no more.
+    cluster.change(suspend=False)
+    status = cluster.until(lambda s: s.stage_named("tiler").job is not None)
+    job = status.stage_named("tiler").job
+    assert job is not None
+    (made,) = cluster.jobs()
+    cluster.controller_stops()
+    request = cluster.api.get(paths.CONFIG_MAPS, cluster.namespace, job)
+    assert request is not None
+    cluster.api.delete(paths.CONFIG_MAPS, cluster.namespace, job)
+    owner = {**request["metadata"]["ownerReferences"][0], "uid": "0" * 8}
+    old = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": job, "ownerReferences": [owner]},
+        "data": {"stage.json": "{}"},
+    }
+    cluster.api.create(paths.CONFIG_MAPS, cluster.namespace, old)
+    cluster.start()
+
+    def ours() -> bool:
+        found = cluster.api.get(paths.CONFIG_MAPS, cluster.namespace, job)
+        owners = (found or {"metadata": {}})["metadata"].get("ownerReferences") or []
+        return [one["uid"] for one in owners] == [made["metadata"]["uid"]]
+
+    cluster.until(lambda s: ours() or s.stage_named("tiler").state == "done")
+    assert ours() or not cluster.jobs()
 
 
 def test_bad_data_fails_the_run_and_retry_goes_on(cluster: Cluster, world: None) -> None:
