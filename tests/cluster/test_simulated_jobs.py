@@ -476,6 +476,23 @@ def test_a_failed_pod_of_an_index_is_counted_when_the_next_one_is_there(
     assert sorted(counts) == ["0", "1"]
 
 
+def test_ignored_failures_of_an_index_are_counted_on_its_pods_only(
+    job_world: World, batch: Batch
+) -> None:
+    job_world(lambda start: Runs(exit_code=3 if start.attempt < 3 else 0))
+    batch.create(
+        completionMode="Indexed",
+        completions=1,
+        backoffLimitPerIndex=0,
+        podFailurePolicy=policy("Ignore", **EXIT_3),
+    )
+    batch.ends("Complete")
+    assert batch.status().failed is None
+    name = "batch.kubernetes.io/job-index-ignored-failure-count"
+    counts = [one.metadata.annotations.get(name, "0") for one in batch.pods()]
+    assert sorted(counts) == ["0", "1", "2", "3"]
+
+
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
 def test_pods_stop_when_their_job_is_deleted(job_world: World, batch: Batch, policy: str) -> None:
     job_world(lambda start: Runs(seconds=30, stop_seconds=0.3))
