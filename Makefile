@@ -33,7 +33,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo images test test-cluster test-images lint format bench quality clean distclean
+.PHONY: help install demo images test test-cluster test-images chart chart-files lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,9 +78,17 @@ test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUB
 	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }
 	@HDGAN_TEST_KUBECONFIG="$(abspath $(KUBECONFIG))" $(PY) -m pytest -q tests/cluster
 
-test-images: $(INSTALLED) ## the images that `make images` has made, with the same ENGINE, REGISTRY and TAG
+test-images: $(INSTALLED) images ## make images, and run what came of it
 	@HDGAN_TEST_IMAGES="$(or $(REGISTRY),localhost)" HDGAN_TEST_TAG="$(TAG)" HDGAN_TEST_ENGINE="$(ENGINE)" \
 	  $(PY) -m pytest -q tests/images
+
+chart: $(INSTALLED) ## the Helm chart, checked with Helm 3 and 4 (HELM=program for another) and packed into dist/
+	@PYTHONPATH=tests $(PY) -m chart.files --check
+	@HDGAN_NEED_HELM=1 $(PY) -m pytest -q tests/chart
+	@PYTHONPATH=tests $(PY) -m chart.helms package charts/hdgan --destination dist
+
+chart-files: $(INSTALLED) ## write what in the chart is made of models and comments: schema, tables, definition of runs
+	@PYTHONPATH=tests $(PY) -m chart.files
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter and hadolint
 	@$(PY) -m ruff check --quiet

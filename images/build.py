@@ -18,6 +18,7 @@ from pathlib import Path
 
 import rooms
 
+LABELLED = {"CREATED", "REVISION", "SOURCE", "VERSION"}
 ENGINES = ("docker", "podman", "buildah")
 
 
@@ -73,6 +74,9 @@ def build_command(
         command += ["--platform", options.platform]
     for key, value in arguments.items():
         command += ["--build-arg", f"{key}={value}"]
+    # Once more: buildah takes a LABEL it has cached, whatever the arguments in it are by now.
+    for key in sorted(arguments.keys() & LABELLED):
+        command += ["--label", f"org.opencontainers.image.{key.lower()}={arguments[key]}"]
     for secret, file in (("pip", options.pip_conf), ("ca", options.ca)):
         if file:
             command += ["--secret", f"id={secret},src={file}"]
