@@ -571,10 +571,15 @@ def test_parts_that_are_disrupted_without_end_come_to_one() -> None:
     played = world.add(small_run(), parts=3)
     settled(world, played)
     name = current(world)
-    world.jobs[name] = replace(world.jobs[name], failed=50)
-    settled(world, played)
-    assert not world.jobs[name].deleting
-    world.jobs[name] = replace(world.jobs[name], failed=51)
+    pod = world.pods[f"{name}-pod"]
+    # One part's own, seen twice, and another's.
+    for count, others in ((20, 30), (21, 30)):
+        world.pods[pod.name] = replace(pod, index=0, ignored=count)
+        world.pods["before"] = replace(pod, name="before", index=0, ignored=count - 1, gone=True)
+        world.pods["other"] = replace(pod, name="other", index=1, ignored=others)
+        if count == 20:
+            settled(world, played)
+            assert not world.jobs[name].deleting
     settled(world, played)
     assert world.jobs[name].deleting
     world.collect()

@@ -15,6 +15,7 @@ from hdgan.controller.endings import (
     LOST,
     NO_ARTIFACT,
     PODS_GONE,
+    QUEUE_SUSPENDED,
     RETRIES,
     STALLED,
     START_ROWS,
@@ -235,6 +236,12 @@ def test_what_the_job_says_tells_how_pods_ended_that_nobody_saw(
     assert ending(replace(job, pods=(seen,))).reason == "Preempted"
 
 
+def test_what_a_queue_has_ended_is_no_bug() -> None:
+    job = replace(JOB, state="failed", reason="PodFailurePolicy", suspended=True)
+    end = ending(replace(job, pods=(failed(143),)))
+    assert (end.reason, end.budget) == ("TakenBackByQueue", "free")
+
+
 def test_a_part_that_succeeded_at_last_is_not_to_blame() -> None:
     pods = (
         replace(failed(64), index=0),
@@ -246,7 +253,8 @@ def test_a_part_that_succeeded_at_last_is_not_to_blame() -> None:
 
 def test_the_page_names_every_reason() -> None:
     page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT, DISRUPTED, PODS_GONE, TOO_MANY_DISRUPTIONS]
+    fixed = [STALLED, LOST, JOB_DELETED, NO_ARTIFACT, DISRUPTED, PODS_GONE]
+    fixed += [QUEUE_SUSPENDED, TOO_MANY_DISRUPTIONS]
     reasons = {row.reason for row in START_ROWS} | {row.reason for row in END_ROWS}
     reasons |= {end.reason for end in fixed}
     assert {reason for reason in reasons if f"`{reason}`" not in page} == set()

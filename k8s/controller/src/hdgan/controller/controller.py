@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +31,7 @@ from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts
 from hdgan.controller.settings import DEFAULT_STORE, Settings
-from hdgan.controller.status import RunStatus
+from hdgan.controller.status import ProgressStatus, RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.controller.watching import Watched
 from hdgan.core.errors import HdganError
@@ -105,6 +105,8 @@ class Controller:
         self._waiting: dict[Key, str] = {}
         self._written: dict[Key, float] = {}
         self._completed: set[str] = set()
+        self._listing: set[tuple[str, str]] = set()
+        """Stores that are being listed for annotations."""
         self._refusals: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -419,26 +421,34 @@ class Controller:
     def _poll_progress(self) -> None:
         while not self._stop.wait(self._settings.progress_seconds):
             try:
-                for name, space in self._spaces.items():
-                    self._read_progress(name, space)
+                self._read_progress()
             except Exception:  # nobody would start this thread again
                 logger.exception("reading progress")
 
-    def _read_progress(self, namespace: str, space: _Namespace) -> None:
+    def _read_progress(self) -> None:
         pods: dict[str, list[PodFacts]] = {}
-        for one in space.pods.all():
-            pod = pod_facts(one)
-            if pod.running and pod.job is not None:
-                pods.setdefault(pod.job, []).append(pod)
+        for namespace, space in self._spaces.items():
+            for one in space.pods.all():
+                pod = pod_facts(one)
+                if pod.running and pod.job is not None:
+                    pods.setdefault(f"{namespace}/{pod.job}", []).append(pod)
         found = ask(pods, self._settings.metrics_port)
+        for namespace, space in self._spaces.items():
+            self._note_progress(namespace, space, found)
+
+    def _note_progress(
+        self, namespace: str, space: _Namespace, found: Mapping[str, ProgressStatus]
+    ) -> None:
         for document in space.runs.all():
             name = document["metadata"]["name"]
             status = read_status(document)
             current = status.current
             memory = self._memory.get((namespace, name))
-            if current is None or memory is None or current.job not in found:
+            if current is None or memory is None:
                 continue
-            progress, now = found[current.job], self._now()
+            progress, now = found.get(f"{namespace}/{current.job}"), self._now()
+            if progress is None:
+                continue
             before = memory.progress if memory.progress_of == current.job else None
             if before is None or (progress.done, progress.unit) != (before.done, before.unit):
                 memory.progress_changed = now
@@ -460,13 +470,26 @@ class Controller:
                         name = document["metadata"]["name"]
                         waiting.setdefault(place, []).append((name, digest))
             for place, runs in waiting.items():
-                try:
-                    self._look_for_annotations(place, runs)
-                except HdganError as error:
-                    self._stores.forget(*place)
-                    logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
-                except Exception:  # nobody would start this thread again
-                    logger.exception("annotations in store %s of %s", place[1], place[0])
+                # One that does not answer keeps its own thread from coming back, and no other.
+                if place not in self._listing:
+                    self._listing.add(place)
+                    threading.Thread(
+                        target=self._list_annotations,
+                        args=(place, runs),
+                        name=f"annotations-{place[0]}-{place[1]}",
+                        daemon=True,
+                    ).start()
+
+    def _list_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
+        try:
+            self._look_for_annotations(place, runs)
+        except HdganError as error:
+            self._stores.forget(*place)
+            logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
+        except Exception:
+            logger.exception("annotations in store %s of %s", place[1], place[0])
+        finally:
+            self._listing.discard(place)
 
     def _look_for_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
         latest: dict[str, str] = {}

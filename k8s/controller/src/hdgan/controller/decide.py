@@ -273,7 +273,10 @@ def _why_stop(
         since = [s for pod in job.pods if (s := lost_since(pod, now)) is not None]
         if since and now - min(since) > patience:
             return LOST_MARK
-    if job.kind == "parts" and job.failed > DISRUPTIONS + DISRUPTIONS_PER_PART * job.completions:
+    if (
+        job.kind == "parts"
+        and job.disruptions > DISRUPTIONS + DISRUPTIONS_PER_PART * job.completions
+    ):
         return DISRUPTED_MARK
     if job.suspended or not any(pod.running for pod in job.pods) or seen.progress_heard is None:
         return None

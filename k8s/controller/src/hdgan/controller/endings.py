@@ -420,6 +420,11 @@ DISRUPTED: Final = Ending(
     "Its pod was evicted, preempted or deleted, or its node went away; it is started again",
     "free",
 )
+QUEUE_SUSPENDED: Final = Ending(
+    "TakenBackByQueue",
+    "Its queue took its place back, for others; it waits for its turn again",
+    "free",
+)
 PODS_GONE: Final = Ending(
     "PodsGone",
     "Its pods are gone, so nothing more is known; it is started again",
@@ -459,6 +464,8 @@ def ending(job: JobFacts) -> Ending:
     where they are gone unseen, by what the Job says."""
     done = {pod.index for pod in job.pods if pod.phase == "Succeeded"} - {None}
     known = [pod for pod in job.pods if _tells(pod) and pod.index not in done]
+    if job.suspended:
+        return QUEUE_SUSPENDED
     if known:
         return max((end_of(pod) for pod in known), key=lambda end: _SEVERITY.index(end.budget))
     if job.reason == "DeadlineExceeded":

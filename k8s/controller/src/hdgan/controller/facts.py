@@ -22,6 +22,7 @@ FEATURES_CONTAINER: Final = "features"
 """The extractor where it runs in the classifier's pod, before it."""
 OWN_CONTAINERS: Final = frozenset({STAGE_CONTAINER, FEATURES_CONTAINER})
 """What else is in a pod (a service mesh's proxy, say) tells nothing of the stage."""
+IGNORED_ANNOTATION: Final = "batch.kubernetes.io/job-index-ignored-failure-count"
 INDEX_ANNOTATION: Final = "batch.kubernetes.io/job-completion-index"
 
 Kind = Literal["whole", "parts", "commit"]
@@ -83,6 +84,8 @@ class PodFacts:
     """Whether a container of ours runs."""
     started: datetime | None = None
     """When the one that runs was started."""
+    ignored: int = 0
+    """How many pods of its index were disrupted before it, which no status counts."""
     gone: bool = False
     """Whether it has been removed; what else is said of it is what was seen last."""
 
@@ -135,6 +138,14 @@ class JobFacts:
     def live(self) -> bool:
         return self.state == "live"
 
+    @property
+    def disruptions(self) -> int:
+        """How many of its pods were disrupted, as far as that does not count as a failure."""
+        most: dict[int | None, int] = {}
+        for pod in self.pods:
+            most[pod.index] = max(most.get(pod.index, 0), pod.ignored)
+        return sum(most.values())
+
 
 def job_facts(
     job: Mapping[str, Any], pods: Iterable[PodFacts] = (), refusals: Iterable[str] = ()
@@ -186,7 +197,9 @@ def pod_facts(pod: Mapping[str, Any], *, gone: bool = False) -> PodFacts:
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     owners = meta.get("ownerReferences") or []
     owner: Mapping[str, Any] = next((o for o in owners if o.get("kind") == "Job"), {})
-    index = (meta.get("annotations") or {}).get(INDEX_ANNOTATION)
+    annotations = meta.get("annotations") or {}
+    index = annotations.get(INDEX_ANNOTATION)
+    ignored = annotations.get(IGNORED_ANNOTATION) or ""
     statuses = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
@@ -236,6 +249,7 @@ def pod_facts(pod: Mapping[str, Any], *, gone: bool = False) -> PodFacts:
         ends=tuple(ends),
         running=running,
         started=started,
+        ignored=int(ignored) if ignored.isdecimal() else 0,
         gone=gone,
     )
 
