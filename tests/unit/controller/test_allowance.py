@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hdgan.controller import render
+from hdgan.controller.allowance import refused
 from hdgan.controller.settings import Settings
 from hdgan.core.errors import RequestError
 from hdgan.core.run import DatasetRun, parse_run
@@ -55,33 +55,33 @@ def test_only_what_is_allowed_or_the_installations_own_can_be_asked_for(
     stage: str, field: str, value: Any, setting: str, allowed: Any
 ) -> None:
     run = run_with(stage, {field: value})
-    problem = render.refused(run, settings(), "team")
+    problem = refused(run, settings(), "team")
     assert problem is not None
     assert problem.startswith(f"spec.resources.pods.{stage}.{field}: ")
     assert "in namespace team; allowed: " in problem
     assert f"allow.{setting} " in problem
-    assert render.refused(run, settings({setting: allowed}), "team") is None
+    assert refused(run, settings({setting: allowed}), "team") is None
     # What the installation says of this stage may be said again, but not of another.
-    assert render.refused(run, settings(**{stage: {field: value}}), "team") is None
-    assert render.refused(run, settings(candidates={field: value}), "team") == problem
+    assert refused(run, settings(**{stage: {field: value}}), "team") is None
+    assert refused(run, settings(candidates={field: value}), "team") == problem
 
 
 def test_plain_amounts_and_gpus_are_for_everybody() -> None:
     pods = {"cpu": "8", "memory": "64Gi", "gpus": 8, "gpuResource": "nvidia.com/gpu"}
-    assert render.refused(run_with("ganTrainer", pods), settings(), "team") is None
-    assert render.refused(run_with("ganTrainer", {"gpus": 8}), settings(), "team") is None
+    assert refused(run_with("ganTrainer", pods), settings(), "team") is None
+    assert refused(run_with("ganTrainer", {"gpus": 8}), settings(), "team") is None
 
 
 def test_gpus_are_of_a_resource_that_is_allowed() -> None:
     run = run_with("ganTrainer", {"gpus": 8})
-    problem = render.refused(run, settings({"gpuResources": []}), "team")
+    problem = refused(run, settings({"gpuResources": []}), "team")
     assert problem is not None
     assert problem.startswith("spec.resources.pods.ganTrainer.gpus: 8 of nvidia.com/gpu is not")
     assert "allowed: none" in problem
     # The installation's own resource of this stage.
     other = settings({"gpuResources": []}, ganTrainer={"gpuResource": "amd.com/gpu"})
-    assert render.refused(run, other, "team") is None
-    assert render.refused(run_with("ganTrainer", {"gpus": 0}), other, "team") is None
+    assert refused(run, other, "team") is None
+    assert refused(run_with("ganTrainer", {"gpus": 0}), other, "team") is None
 
 
 def test_what_the_installation_says_of_nodes_cannot_be_taken_away() -> None:
@@ -93,20 +93,20 @@ def test_what_the_installation_says_of_nodes_cannot_be_taken_away() -> None:
         }
     )
     for field in ("nodeSelector", "affinity"):
-        assert render.refused(run_with("tiler", {field: {}}), own, "team") is not None
-    assert render.refused(run_with("tiler", {"nodeSelector": {}}), settings(), "team") is None
-    assert render.refused(run_with("tiler", {"tolerations": []}), own, "team") is None
+        assert refused(run_with("tiler", {field: {}}), own, "team") is not None
+    assert refused(run_with("tiler", {"nodeSelector": {}}), settings(), "team") is None
+    assert refused(run_with("tiler", {"tolerations": []}), own, "team") is None
     more = run_with("tiler", {"tolerations": [TOLERATION, {"operator": "Exists"}]})
-    problem = render.refused(more, own, "team")
+    problem = refused(more, own, "team")
     assert problem is not None
     assert '{"operator": "Exists"} is not allowed' in problem
 
 
 def test_queues_are_free_unless_they_are_named() -> None:
     run = run_with("tiler", {}, queue="gpus")
-    assert render.refused(run, settings(), "team") is None
-    assert render.refused(run, settings({"queues": ["gpus", "cpus"]}), "team") is None
-    problem = render.refused(run, settings({"queues": ["cpus"]}), "team")
+    assert refused(run, settings(), "team") is None
+    assert refused(run, settings({"queues": ["gpus", "cpus"]}), "team") is None
+    problem = refused(run, settings({"queues": ["cpus"]}), "team")
     assert problem is not None
     assert problem.startswith("spec.resources.queue: gpus is not allowed")
     assert "allowed: cpus." in problem

@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from hdgan.controller import render
+from hdgan.controller import allowance, render, wanted
 from hdgan.controller.names import job_name
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
@@ -74,7 +74,7 @@ def made(
         "map": render.request_map(unit, 1, requests, OWNER, "uid-of-job"),
         "service": render.rendezvous(unit, 1, OWNER, "uid-of-job"),
     }
-    scratch = render.scratch_of(run, config)
+    scratch = wanted.scratch_of(run, config)
     if scratch.claim is not None:
         objects["claim"] = render.claim(unit, OWNER, scratch)
     for document in objects.values():
@@ -109,7 +109,7 @@ UNITS = [
 @pytest.mark.parametrize("lavish", [False, True])
 @pytest.mark.parametrize("scratch", ["emptyDir", "ephemeral", "claim"])
 def test_all_that_is_made_is_valid_and_restricted(unit: Unit, lavish: bool, scratch: str) -> None:
-    stage = render.STAGE_NAMES[unit.stage]
+    stage = wanted.STAGE_NAMES[unit.stage]
     resources: dict[str, Any] = {"device": "cpu", "scratch": {scratch: {}}}
     if lavish:
         resources |= {"pods": {stage: LAVISH}, "queue": "gpus"}
@@ -179,7 +179,7 @@ def test_the_run_wins_over_the_installation_field_by_field() -> None:
     run = small_run("spec.resources", {"pods": {"tiler": {"memory": "16Gi"}}})
     job = made(Unit("tiler", KEY, "whole"), run, config)["job"]
     assert container(job)["resources"]["requests"] == {"cpu": "4", "memory": "16Gi"}
-    assert render.parts_of(run, "tiler", config) == 6
+    assert wanted.parts_of(run, "tiler", config) == 6
 
 
 def test_gpus_from_a_resource_claim() -> None:
@@ -281,7 +281,7 @@ def test_no_secret_and_no_credential_of_the_controller_is_in_any_object() -> Non
 )
 def test_runs_read_only_where_their_store_may(uri: str, allowed: bool) -> None:
     run = small_run("spec.slides", {"uri": uri, "assumeMpp": 0.5})
-    problem = render.refused(run, settings(), "team")
+    problem = allowance.refused(run, settings(), "team")
     assert (problem is None) == allowed
     if problem is not None:
         assert problem.startswith(f"spec.slides.uri: {uri} ")
@@ -289,7 +289,7 @@ def test_runs_read_only_where_their_store_may(uri: str, allowed: bool) -> None:
 
 @pytest.mark.parametrize(("cpu", "threads"), [("8", 8), ("500m", 1), ("7.9", 7), ("1500m", 1)])
 def test_threads_of_an_amount_of_cpu(cpu: str, threads: int) -> None:
-    assert render.threads(cpu) == threads
+    assert wanted.threads(cpu) == threads
 
 
 def test_names_are_short_enough_and_differ_with_what_they_do() -> None:
@@ -302,3 +302,35 @@ def test_names_are_short_enough_and_differ_with_what_they_do() -> None:
     }
     assert len(names) == len(BY_NAME) * 2 * 3 * 2
     assert max(map(len, names)) <= 48
+
+
+def test_volumes_of_a_driver_belong_to_a_group_unless_the_installation_says_otherwise() -> None:
+    def group(scratch: dict[str, Any], **context: Any) -> object:
+        config = settings(scratch=scratch, podSecurityContext=context)
+        job = made(Unit("tiler", KEY, "whole"), config=config)["job"]
+        return job["spec"]["template"]["spec"]["securityContext"].get("fsGroup")
+
+    volume = {"ephemeral": {"size": "1Gi"}}
+    assert group({"emptyDir": {}}) is None
+    assert group(volume) == 65_532
+    assert group(volume, fsGroup=1000) == 1000
+    assert group(volume, fsGroup=None) is None
+
+
+def test_devices_are_claimed_by_the_stage_the_pod_is_for() -> None:
+    unit = Unit("classifier", KEY, "whole", features_key="cd" * 32)
+    config = settings(pods={"extractor": {"resourceClaimTemplate": "gpu"}})
+    job = made(unit, config=config)["job"]
+    assert "resourceClaims" not in job["spec"]["template"]["spec"]
+    assert "claims" not in container(job, "features")["resources"]
+
+
+def test_a_job_of_one_attempt_says_by_its_rules_how_it_ended() -> None:
+    policy = made(Unit("classifier", KEY, "whole", features_key="cd" * 32))["job"]["spec"]
+    rules = policy["podFailurePolicy"]["rules"]
+    assert {rule["action"] for rule in rules} == {"FailJob"}
+    assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    names = [rule["onExitCodes"]["containerName"] for rule in rules[1:]]
+    assert sorted(names) == ["features", "stage"]
+    (rule, *_) = made(Unit("tiler", KEY, "whole"))["job"]["spec"]["podFailurePolicy"]["rules"][1:]
+    assert rule["onExitCodes"] == {"containerName": "stage", "operator": "NotIn", "values": [0]}

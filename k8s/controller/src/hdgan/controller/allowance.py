@@ -15,6 +15,33 @@ DEFAULT_GPU: Final = "nvidia.com/gpu"
 MOST_SHOWN: Final = 200
 
 
+def refused(run: DatasetRun, settings: Settings, namespace: str) -> str | None:
+    """Why a run cannot be run in this installation; None if it can. RequestError of `store`."""
+    store = settings.store(namespace, run.spec.resources.store)
+    spec = run.spec
+    places = {
+        "spec.slides.uri": spec.slides.uri,
+        "spec.slides.metadata": spec.slides.metadata,
+        "spec.slides.outlines": spec.slides.outlines,
+        "spec.ganTrainer.initFrom": spec.gan_trainer.init_from,
+    }
+    for path, uri in places.items():
+        if uri is not None and not store.may_read(uri):
+            allowed = ", ".join([store.uri, *store.sources])
+            return (
+                f"{path}: {uri} is not in what this namespace's store may read: {allowed}. Copy "
+                "it there, or have its prefix added to the store's sources"
+            )
+    trainer = spec.resources.pods.gan_trainer
+    if (trainer.nodes or 1) > 1 and not (spec.resources.queue or trainer.allow_partial_scheduling):
+        return (
+            f"spec.resources.pods.ganTrainer.nodes is {trainer.nodes}: without a queue some pods "
+            "may wait for GPUs others hold. Name a Kueue queue in spec.resources.queue, or set "
+            "allowPartialScheduling"
+        )
+    return beyond(run, settings, namespace)
+
+
 def beyond(run: DatasetRun, settings: Settings, namespace: str) -> str | None:
     """The first thing a run asks for that it may not have; None if it may have everything."""
     return next(_all_beyond(run, settings, namespace), None)

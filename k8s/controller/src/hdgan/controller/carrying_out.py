@@ -27,6 +27,7 @@ from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
 from hdgan.controller.status import stamp
 from hdgan.controller.unit import Unit
+from hdgan.controller.wanted import nodes_of, scratch_of
 from hdgan.core.pipeline import External, Observed
 
 ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | DeleteClaim | SetTtl
@@ -84,7 +85,7 @@ class CarryingOut:
             return None
         owner = owner_of(run)
         requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
-        scratch = render.scratch_of(run.run, self._settings)
+        scratch = scratch_of(run.run, self._settings)
         if scratch.claim is not None and unit.stage in ("extractor", "classifier"):
             wanted = render.claim(unit, owner, scratch)
             if not self._ensure_claim(run, wanted):
@@ -114,7 +115,7 @@ class CarryingOut:
         owner = owner_of(run)
         requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
         belongings = [(paths.CONFIG_MAPS, render.request_map(unit, attempt, requests, owner, uid))]
-        if render.nodes_of(run.run, unit.stage) > 1:
+        if nodes_of(run.run, unit.stage) > 1:
             belongings.append((paths.SERVICES, render.rendezvous(unit, attempt, owner, uid)))
         made = [self._ensure(collection, run.namespace, one, uid) for collection, one in belongings]
         return all(made)

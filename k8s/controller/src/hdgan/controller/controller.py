@@ -29,7 +29,7 @@ from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.names import key_label
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
-from hdgan.controller.reading import read_status, run_facts
+from hdgan.controller.reading import read_status, run_facts, unreadable
 from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.status import ProgressStatus, RunStatus
 from hdgan.controller.unit import Unit
@@ -48,6 +48,7 @@ REFUSALS_SECONDS = 20.0
 
 DEPARTED_SECONDS = 900.0
 """How long pods that are gone are remembered: their Jobs fail after that."""
+MOST_COMPLETED = 20_000
 REFUSED_SECONDS = 30.0
 """How long the API server is not asked again for a Job it has refused."""
 REFUSED = frozenset({400, 403, 422})
@@ -246,6 +247,10 @@ class Controller:
         if document is None:
             self._forget(key)
             return None
+        problem = unreadable(document)
+        if problem is not None:
+            logger.error("%s/%s is left alone, its status cannot be read: %s", *key, problem)
+            return None
         run = run_facts(document, self._settings)
         memory = self._memory.setdefault(key, Memory())
         if run.run is not None and memory.retry != run.run.spec.retry:
@@ -397,8 +402,14 @@ class Controller:
             if made is not None:
                 space.jobs.remember(made.job)
                 if made.complete:
-                    self._completed.add(made.job["metadata"]["uid"])
+                    self._note_complete(made.job["metadata"]["uid"])
         self._queue.add((run.namespace, run.name))
+
+    def _note_complete(self, uid: str) -> None:
+        self._completed.add(uid)
+        if len(self._completed) > MOST_COMPLETED:  # of Jobs that are gone nobody asks any more
+            known = {one["metadata"]["uid"] for s in self._spaces.values() for one in s.jobs.all()}
+            self._completed &= known | {uid}
 
     def _complete(self, run: RunFacts, memory: Memory, jobs: dict[str, JobFacts]) -> None:
         """Once for each Job this process has not made: what belongs to it may be missing."""
@@ -412,7 +423,7 @@ class Controller:
         external = run.status.pinned.external()
         observed = memory.observed or run.status.observed()
         if self._out.complete_job(run, unit, current.attempt, job.uid, external, observed):
-            self._completed.add(job.uid)
+            self._note_complete(job.uid)
         else:
             self._queue.add((run.namespace, run.name), 1.0)
 

@@ -322,4 +322,4 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
         case ReadSavedStep(stage, key):
             job = facts.status.stage_named(stage).job
             if job is not None:
-                memory.saved[job] = saved_amount(store, stage, key)
+                memory.saved = {job: saved_amount(store, stage, key)}

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hdgan.controller import render
+from hdgan.controller.allowance import refused
 from hdgan.controller.decide import RunFacts
 from hdgan.controller.facts import parse_time
 from hdgan.controller.settings import Settings
 from hdgan.controller.status import RunStatus
+from hdgan.controller.wanted import parts_of, scratch_of
 from hdgan.core.errors import HdganError
 from hdgan.core.run import DatasetRun, parse_run, resolve
 
@@ -26,7 +27,7 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
     store = ""
     try:
         run = read_run(document)
-        problem = render.refused(run, settings, meta["namespace"])
+        problem = refused(run, settings, meta["namespace"])
         store = settings.store(meta["namespace"], run.spec.resources.store).uri.rstrip("/")
         if problem is not None:
             run, invalid = None, problem
@@ -43,10 +44,10 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
         created=parse_time(meta.get("creationTimestamp")),
         deleting=meta.get("deletionTimestamp") is not None,
         store=store,
-        scratch_is_claim=run is not None and render.scratch_of(run, settings).claim is not None,
+        scratch_is_claim=run is not None and scratch_of(run, settings).claim is not None,
         parts={}
         if run is None
-        else {stage: render.parts_of(run, stage, settings) for stage in PARTS_STAGES},
+        else {stage: parts_of(run, stage, settings) for stage in PARTS_STAGES},
     )
 
 
@@ -63,6 +64,16 @@ def read_run(document: dict[str, Any]) -> DatasetRun:
             f"DatasetRun {document['metadata']['name']}",
         )
     )
+
+
+def unreadable(document: dict[str, Any]) -> str | None:
+    """Why a run's status cannot be read; None if it can. A newer controller may have written it:
+    going on as if there were none would pin the run anew."""
+    try:
+        RunStatus.model_validate(document.get("status") or {})
+    except ValidationError as error:
+        return "; ".join(str(error).splitlines()[:3])
+    return None
 
 
 def read_status(document: dict[str, Any]) -> RunStatus:

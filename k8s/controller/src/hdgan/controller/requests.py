@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from hdgan.controller import render
 from hdgan.controller.facts import FEATURES_CONTAINER, STAGE_CONTAINER
+from hdgan.controller.pods import SCRATCH
 from hdgan.controller.settings import Settings
 from hdgan.controller.unit import Unit
+from hdgan.controller.wanted import scratch_of, wanted
+from hdgan.controller.wanted import threads as threads_of
 from hdgan.core.pipeline import BY_NAME, External, Observed, stage_request
 from hdgan.core.request import StageRequest
 from hdgan.core.run import DatasetRun
@@ -23,11 +25,9 @@ def requests_for(
     store = settings.store(namespace, run.spec.resources.store).uri
 
     def request(stage: str) -> StageRequest:
-        made = stage_request(
-            BY_NAME[stage], run, external, observed, store=store, scratch=render.SCRATCH
-        )
-        cpu = render.wanted(run, stage, settings).get("cpu")
-        threads = made.threads or (render.threads(cpu) if cpu else None)
+        made = stage_request(BY_NAME[stage], run, external, observed, store=store, scratch=SCRATCH)
+        cpu = wanted(run, stage, settings).get("cpu")
+        threads = made.threads or (threads_of(cpu) if cpu else None)
         return made.model_copy(update={"threads": threads})
 
     requests = {
@@ -35,7 +35,7 @@ def requests_for(
             update={"parts": unit.parts, "commit": unit.kind == "commit"}
         )
     }
-    in_one_pod = render.scratch_of(run, settings).claim is None
+    in_one_pod = scratch_of(run, settings).claim is None
     if unit.stage == "classifier" and in_one_pod:
         requests[FEATURES_CONTAINER] = request("extractor")
     return requests
