@@ -112,7 +112,7 @@ def measured(count: int) -> dict[str, float]:
                     done = 0
                     for document in controller._spaces[NAMESPACE].runs.all():
                         status = document.get("status") or {}
-                        done += status.get("phase") == "Done"
+                        done += status.get("phase") in ("Released", "Unchanged")
                         if status.get("phase") == "Failed":
                             raise RuntimeError(status["message"])
                         name = document["metadata"]["name"]
