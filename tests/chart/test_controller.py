@@ -9,7 +9,14 @@ import pytest
 
 from chart.helms import Document, Helm, Made, Refused
 from chart.test_matrix import settings_of
-from hdgan.controller.settings import Settings
+from hdgan.controller.settings import (
+    AllowConfig,
+    ImageConfig,
+    NamespaceConfig,
+    Settings,
+    StagePodConfig,
+    StoreConfig,
+)
 
 MINIMAL: Document = {"stores": {"default": {"uri": "s3://bucket/hdgan"}}}
 HEALTH = 8081
@@ -72,6 +79,25 @@ def test_stores_of_namespaces_are_theirs(newest: Helm, tmp_path: Path) -> None:
     assert identity.secret is None
     assert identity.credentials is None
     assert identity.sources == ["s3://slides-a/", "s3://slides-b/2026/"]
+
+
+def test_what_runs_may_ask_for_is_said_by_namespace(newest: Helm, tmp_path: Path) -> None:
+    settings = settings_of(newest.template("namespaces"), tmp_path)
+    own, common = settings.allow("dermatology"), settings.allow("nephrology")
+    assert (own.priority_classes, own.gpu_resources) == (["batch"], ["amd.com/gpu"])
+    assert (own.tolerations, own.node_selection, own.queues) == (True, False, [])
+    assert (common.tolerations, common.node_selection, common.queues) == (False, True, ["gpus"])
+    # Nothing said: what the controller takes for granted.
+    settings = settings_of(newest.template("minimal"), tmp_path)
+    assert settings.allow("hdgan") == AllowConfig()
+
+
+def test_values_have_a_place_for_all_that_can_be_set() -> None:
+    """Fields the chart makes itself; the others are passed on as they are."""
+    assert set(NamespaceConfig.model_fields) == {"name", "stores", "allow"}
+    assert {"secret", "credentials", "ca_file"} < set(StoreConfig.model_fields)
+    assert "service_account" in StagePodConfig.model_fields
+    assert set(ImageConfig.model_fields) == {"image", "pull_policy"}
 
 
 def test_everything_that_can_be_said_arrives(newest: Helm, tmp_path: Path) -> None:
@@ -166,8 +192,7 @@ def test_probes_and_metrics_share_the_health_port(newest: Helm) -> None:
     fields = Settings.model_fields
     assert fields["metrics_port"].default == 9464
     assert fields["cluster_domain"].default == "cluster.local"
-    if "health_port" in fields:
-        assert fields["health_port"].default == HEALTH
+    assert fields["health_port"].default == HEALTH
 
 
 def test_it_is_asked_to_stop_in_time(newest: Helm) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from chart.helms import Document, Helm, Made, Refused
-from hdgan.core.run import API_VERSION, parse_run
+from hdgan.controller.scheduling import SCHEDULE_LABEL, document
+from hdgan.controller.submitter import NAME_VARIABLE, NAMESPACE_VARIABLE, load_schedule
+from hdgan.core.run import parse_run
 
 SPEC: Document = {
     "slides": {"uri": "s3://bucket/slides/"},
@@ -90,18 +93,20 @@ def test_a_part_of_the_history_has_a_default(newest: Helm) -> None:
 
 
 @pytest.mark.parametrize("file", ["schedules", "everything", "network-policies"])
-def test_the_run_is_one(newest: Helm, file: str) -> None:
-    requests = by_name(newest.template(file), "schedules/request.yaml")
+def test_the_submitter_understands_it(newest: Helm, file: str, tmp_path: Path) -> None:
+    made = newest.template(file)
+    requests = by_name(made, "schedules/request.yaml")
     assert requests
     for one in requests.values():
-        spec = yaml.safe_load(one.document["data"]["schedule.yaml"])["spec"]
-        run = {
-            "apiVersion": API_VERSION,
-            "kind": "DatasetRun",
-            "metadata": {"name": "x"},
-            "spec": spec,
-        }
-        parse_run(run, "schedule.yaml")
+        path = tmp_path / "schedule.yaml"
+        path.write_text(one.document["data"]["schedule.yaml"], encoding="utf-8")
+        config = load_schedule(path)
+        due = document(config, "x")
+        parse_run({**due, "metadata": {"name": "x"}}, "schedule.yaml")
+        assert config.schedule == one.document["metadata"]["labels"][SCHEDULE_LABEL]
+        (job,) = [each for each in made if f"{each.name}-schedule" == one.name]
+        (container,) = job.document["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        assert {NAME_VARIABLE, NAMESPACE_VARIABLE} <= {each["name"] for each in container["env"]}
 
 
 def test_names_of_runs_have_room(helm: Helm) -> None:

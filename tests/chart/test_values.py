@@ -54,6 +54,7 @@ def full() -> Document:
     given = yaml.safe_load((VALUES / "everything.yaml").read_text(encoding="utf-8"))
     values: Document = merged(DEFAULTS, given)
     values["watchNamespaces"][0]["stores"] = {"own": {"uri": "s3://a"}}
+    values["watchNamespaces"][0]["allow"] = {"queues": []}
     values["schedules"]["nightly"]["spec"] = SPEC
     values["global"] = {}
     return values

@@ -12,7 +12,9 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
+from hdgan.controller.scheduling import HistoryConfig, ScheduleConfig
 from hdgan.controller.settings import (
+    AllowConfig,
     ElectionConfig,
     ImageConfig,
     NamespaceConfig,
@@ -64,6 +66,7 @@ def schema() -> Schema:
                 ),
                 "imagePullSecrets": array(NAME),
                 "stores": stores(definitions),
+                "allow": allow(definitions),
                 "watchNamespaces": array(watched(definitions)),
                 "schedules": {
                     **mapping(schedule(definitions)),
@@ -203,12 +206,20 @@ def stores(definitions: Schema) -> Schema:
     }
 
 
+def allow(definitions: Schema) -> Schema:
+    """What runs may ask for."""
+    fields, _ = of_model(AllowConfig, definitions)
+    definitions["Allow"] = closed(fields)
+    return {"$ref": "#/definitions/Allow"}
+
+
 def watched(definitions: Schema) -> Schema:
     """A namespace."""
     return closed(
         {
             "name": inner(NamespaceConfig, "name"),
             "stores": {**stores(definitions), "minProperties": 1},
+            "allow": allow(definitions),
             "serviceAccountAnnotations": mapping(TEXT),
         },
         required=("name",),
@@ -227,14 +238,9 @@ def schedule(definitions: Schema) -> Schema:
             "namespace": inner(NamespaceConfig, "name"),
             "suspend": FLAG,
             "startingDeadlineSeconds": {"type": "integer", "minimum": 10, "maximum": 31_536_000},
-            "generator": {"enum": ["pinned", "train"]},
-            "concurrencyPolicy": {"enum": ["Allow", "Forbid", "Replace"]},
-            "history": closed(
-                {
-                    "succeeded": {"type": "integer", "minimum": 0, "maximum": 1000},
-                    "failed": {"type": "integer", "minimum": 0, "maximum": 1000},
-                }
-            ),
+            "generator": inner(ScheduleConfig, "generator"),
+            "concurrencyPolicy": inner(ScheduleConfig, "concurrencyPolicy"),
+            "history": model(HistoryConfig, definitions),
             "spec": model(RunSpec, definitions),
         },
         required=("schedule", "spec"),
@@ -262,6 +268,9 @@ def settings(definitions: Schema) -> Schema:
     fields, _ = of_model(Settings, definitions)
     for elsewhere in IN_SETTINGS_ELSEWHERE:
         del fields[elsewhere]
+    # 0 would be any port: probes and policies have to know it.
+    health = fields["healthPort"]
+    health |= {"minimum": 1024, "description": health["description"].partition(" 0:")[0]}
     election, _ = of_model(ElectionConfig, definitions)
     del election["name"], definitions["ElectionConfig"]
     fields["election"] = {
@@ -359,7 +368,7 @@ def _plain(node: Any) -> Any:
         name: value
         for name, value in node.items()
         if name not in ("title", "x-kubernetes-preserve-unknown-fields")
-        and not (name == "default" and isinstance(value, dict | list | None))
+        and not (name == "default" and (isinstance(value, dict | None) or value == []))
     }
     if "$ref" in node:
         node["$ref"] = node["$ref"].replace("#/$defs/", "#/definitions/")

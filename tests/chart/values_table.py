@@ -109,6 +109,7 @@ def tables(values: Path, schema: Schema) -> dict[str, str]:
     made = {
         "values": values_table(values),
         "stores": model_table(schema["definitions"]["Store"], schema),
+        "allow": model_table(schema["definitions"]["Allow"], schema),
         "pods": model_table(schema["definitions"]["StagePod"], schema),
         "settings": model_table(schema["properties"]["settings"], schema),
     }

@@ -1,8 +1,8 @@
-{{/* Watched namespaces with their stores, as JSON. */}}
+{{/* Watched namespaces, each with its stores and what its runs may ask for, as JSON. */}}
 {{- define "hdgan.watched" -}}
 {{- $watched := list -}}
 {{- range .Values.watchNamespaces | default (list (dict "name" .Release.Namespace)) -}}
-{{- $watched = append $watched (dict "name" .name "stores" (.stores | default $.Values.stores) "annotations" (.serviceAccountAnnotations | default dict)) -}}
+{{- $watched = append $watched (dict "name" .name "stores" (.stores | default $.Values.stores) "allow" (.allow | default $.Values.allow) "annotations" (.serviceAccountAnnotations | default dict)) -}}
 {{- end -}}
 {{- toJson $watched -}}
 {{- end -}}
@@ -61,7 +61,7 @@
 {{- range include "hdgan.watched" . | fromJsonArray -}}
 {{- $stores := dict -}}
 {{- range $name, $given := .stores -}}
-{{- $store := pick $given "uri" "sources" "endpoint" "region" "caConfigMap" -}}
+{{- $store := omit $given "existingSecret" "controllerSecret" -}}
 {{- with $given.existingSecret -}}{{- $_ := set $store "secret" . -}}{{- end -}}
 {{- with include "hdgan.controllerSecret" $given -}}{{- $_ := set $store "credentials" (printf "/etc/hdgan/credentials/%s" .) -}}{{- end -}}
 {{- with $given.caConfigMap -}}{{- $_ := set $store "caFile" (printf "/etc/hdgan/authorities/%s/ca.crt" .) -}}{{- end -}}
@@ -70,7 +70,7 @@
 {{- end -}}
 {{- $_ := set $stores $name $store -}}
 {{- end -}}
-{{- $namespaces = append $namespaces (dict "name" .name "stores" $stores) -}}
+{{- $namespaces = append $namespaces (dict "name" .name "stores" $stores "allow" .allow) -}}
 {{- end -}}
 {{- $images := dict -}}
 {{- range $name := list "tiler" "ganTrainer" "extractor" "classifier" "synthesizer" -}}
