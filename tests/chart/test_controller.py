@@ -225,6 +225,13 @@ def test_no_user_is_set_unless_asked_for(newest: Helm) -> None:
         assert "runAsUser" not in pod_of(made)["containers"][0]["securityContext"]
 
 
+def test_the_group_of_volumes_can_be_taken_away(helm: Helm, tmp_path: Path) -> None:
+    """OpenShift refuses groups it has not assigned."""
+    made = helm.template({**MINIMAL, "podSecurityContext": {"fsGroup": None}})
+    assert settings_of(made, tmp_path).pod_security_context == {"fsGroup": None}
+    assert "fsGroup" not in pod_of(made)["securityContext"]
+
+
 @pytest.mark.parametrize(("replicas", "some"), [(0, False), (1, False), (2, True), (3, True)])
 def test_drains_wait_for_a_replica_only_where_there_is_another(
     newest: Helm, replicas: int, some: bool

@@ -288,7 +288,8 @@ def security() -> Schema:
         {
             "runAsUser": number,
             "runAsGroup": group,
-            "fsGroup": group,
+            # Null takes away what the controller sets for stages on volumes.
+            "fsGroup": _nullable(group),
             "fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]},
             "supplementalGroups": array(group),
             # What the level "restricted" allows of it.

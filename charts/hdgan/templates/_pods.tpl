@@ -1,6 +1,10 @@
 {{/* Security context of a pod, as the level "restricted" of Pod Security wants it. */}}
 {{- define "hdgan.podSecurity" -}}
-{{- toYaml (mergeOverwrite (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) (deepCopy .Values.podSecurityContext)) -}}
+{{- $security := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- range $name, $value := .Values.podSecurityContext -}}
+{{- if ne $value nil -}}{{- $_ := set $security $name $value -}}{{- end -}}
+{{- end -}}
+{{- toYaml $security -}}
 {{- end -}}
 
 {{/* Security context of a container, as the level "restricted" of Pod Security wants it. */}}
