@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from e2e.object_server import running
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable
 from hdgan.core.store import Store, open_store
 from hdgan.core.store_file import FileStore
@@ -34,10 +35,23 @@ def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{new_bucket(s3_endpoint)}/some/prefix"
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(scope="module")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The S3 server of the end-to-end test."""
+    with running(tmp_path_factory.mktemp("objects")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def object_server_uri(object_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    point_aws_at(object_server, monkeypatch)
+    return f"s3://{new_bucket(object_server)}/some/prefix"
+
+
+@pytest.fixture(params=["file", "s3", "object_server"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "s3":
-        return str(request.getfixturevalue("s3_uri"))
+    if request.param != "file":
+        return str(request.getfixturevalue(f"{request.param}_uri"))
     return (tmp_path / "a store").as_uri()
 
 
