@@ -417,7 +417,9 @@ class Controller:
         job = None if current is None else jobs.get(current.job or "")
         if job is None or current is None or not job.live or job.uid in self._completed:
             return
-        if run.status.pinned is None or current.key is None or current.kind is None:
+        if run.run is None or run.status.pinned is None:
+            return
+        if current.key is None or current.kind is None:
             return
         unit = Unit(current.name, current.key, current.kind, current.parts)
         external = run.status.pinned.external()
