@@ -112,6 +112,10 @@ class Cluster:
         listed = self.api.list(paths.EVENTS, self.namespace).items
         return [(one["reason"], one["message"]) for one in listed]
 
+    def told(self, *reasons: str) -> None:
+        """Wait for Events with these reasons: they are made after the status is written."""
+        self.until(lambda s: set(reasons) <= {reason for reason, _ in self.events()})
+
     def annotate(self, name: str = "small") -> None:
         digest = self.status(name).stage_named("candidates").content_digest
         assert digest is not None
@@ -222,9 +226,8 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Non
     assert status.macro_dice == 0.91
     key = status.stage_named("dataset").key
     assert status.dataset == f"s3://{cluster.bucket}/store/artifacts/dataset/{key}"
-    reasons = [reason for reason, _ in cluster.events()]
-    assert reasons.count("StageDone") == 6
-    assert {"AwaitingAnnotation", "Released", "JobAtWork"} <= set(reasons)
+    cluster.told("AwaitingAnnotation", "Released", "JobAtWork", "StageDone")
+    assert [reason for reason, _ in cluster.events()].count("StageDone") == 6
     # The frozen run and the folds are in the store, as after `hdgan run`.
     assert "datasets/small/folds.json" in list(cluster.store.list("datasets/small/"))
     assert len(list(cluster.store.list("runs/small/"))) == 1
@@ -270,6 +273,7 @@ def test_failures_are_tried_again_and_told(cluster: Cluster, world: None) -> Non
     stage = status.stage_named("tiler")
     assert stage.attempt == 4
     assert stage.failures == {"bug": 1, "memory": 2}
+    cluster.told("Failed", "Evicted", "OutOfMemory")
     events = cluster.events()
     assert any(r == "Failed" and "TypeError: a bug" in m for r, m in events)
     assert any(r == "Evicted" and "low on resource" in m for r, m in events)
@@ -302,7 +306,7 @@ def test_a_job_that_the_server_refuses_is_told_and_made_once_it_may_be(
     status = cluster.until(lambda s: any(c.reason == "JobRefused" for c in s.conditions))
     assert "nodeAffinity" in status.message
     assert status.waiting_since is None
-    assert "JobRefused" in {reason for reason, _ in cluster.events()}
+    cluster.told("JobRefused")
     assert not cluster.jobs()
     cluster.change(resources={"pods": {"tiler": {"affinity": None}}})
     status = cluster.until(lambda s: s.stage_named("tiler").state == "done", seconds=90)
@@ -364,7 +368,7 @@ def test_why_pods_do_not_start_is_shown_soon(cluster: Cluster, world: None) -> N
         lambda s: any(c.type == "Started" and c.status == "False" for c in s.conditions)
     )
     assert "no basic auth credentials" in status.message
-    assert "ImagePullFailed" in {reason for reason, _ in cluster.events()}
+    cluster.told("ImagePullFailed")
 
 
 def test_suspend_ends_the_job_and_resume_makes_another(cluster: Cluster, world: None) -> None:
@@ -389,7 +393,7 @@ def test_a_job_deleted_by_hand_is_made_again(cluster: Cluster, world: None) -> N
     assert job is not None
     cluster.api.delete(paths.JOBS, cluster.namespace, job)
     cluster.until(lambda s: s.stage_named("tiler").state == "done")
-    assert "JobDeleted" in {reason for reason, _ in cluster.events()}
+    cluster.told("JobDeleted")
 
 
 def test_a_deleted_run_takes_its_jobs_along_but_not_those_another_needs(
