@@ -6,8 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-import pytest
-
 from chart.helms import CHART, Document, Helm, Made
 from chart.rights import Right, rights
 from chart.test_matrix import settings_of
@@ -103,10 +101,6 @@ class Reviews:
         return {"status": {"allowed": allowed}}
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="check asks for all Leases of the namespace; the Role allows the one of the settings",
-)
 def test_the_check_finds_the_rights_sufficient(newest: Helm, tmp_path: Path) -> None:
     """A store whose credentials are not there, so that nothing is asked of any network."""
     made = newest.template("minimal", namespace="ops")

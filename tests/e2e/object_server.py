@@ -165,7 +165,7 @@ class Buckets:
                 bisect_left(keys, _order(prefix), key=_order),
                 bisect_right(keys, _order(after), key=_order) if after else 0,
             )
-            found = []
+            found: list[Kept] = []
             for key in keys[start:]:
                 if not key.startswith(prefix) or len(found) > most:
                     break

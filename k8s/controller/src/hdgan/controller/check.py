@@ -47,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def find_problems(api: Api, own: str, settings: Settings) -> Iterator[str]:
     """What is missing, in words. own: the controller's namespace."""
-    places = [(own, LEASE_RIGHTS)]
-    places += [(one.name, NAMESPACE_RIGHTS) for one in settings.namespaces]
-    for namespace, rights in places:
+    places = [(own, LEASE_RIGHTS, settings.election.name)]
+    places += [(one.name, NAMESPACE_RIGHTS, "") for one in settings.namespaces]
+    for namespace, rights, object_name in places:
         for right in sorted(rights):
-            if not _allowed(api, namespace, right):
+            if not _allowed(api, namespace, right, object_name):
                 group, resource, verb = right
                 where = f"{resource}.{group}" if group else resource
                 yield (
@@ -65,7 +65,9 @@ def find_problems(api: Api, own: str, settings: Settings) -> Iterator[str]:
                 yield f"namespace {one.name}, store {name}: {problem}"
 
 
-def _allowed(api: Api, namespace: str, right: Right) -> bool:
+def _allowed(api: Api, namespace: str, right: Right, object_name: str) -> bool:
+    """object_name: empty for all objects of the kind. What is made has none yet for the API server:
+    a right to make something never names it."""
     group, whole, verb = right
     resource, _, subresource = whole.partition("/")
     asked = {
@@ -77,6 +79,7 @@ def _allowed(api: Api, namespace: str, right: Right) -> bool:
                 "group": group,
                 "resource": resource,
                 "subresource": subresource,
+                "name": "" if verb == "create" else object_name,
                 "verb": verb,
             }
         },
