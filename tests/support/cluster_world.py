@@ -227,7 +227,7 @@ class World:
                         stage="annotations", key=digest("a"), content_digest=digest("annotated")
                     ),
                 )
-            if node.cache or node.name in found:
+            if node.cache or node.pinned or node.name in found:
                 continue
             key = known_key(node, run, known, Observed(found))
             artifact = None if key is None else self.artifacts.get((node.name, key))

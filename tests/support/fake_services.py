@@ -34,6 +34,7 @@ TESTS = Path(__file__).resolve().parents[1]
 CONFIGS: dict[str, type[BaseModel]] = {
     "tiler": TilerConfig,
     "gan-trainer": GanTrainerConfig,
+    "drift": GanTrainerConfig,
     "candidates": CandidatesConfig,
     "extractor": ExtractorConfig,
     "classifier": ClassifierConfig,
@@ -142,11 +143,14 @@ def _fill(ctx: StageContext) -> None:
             write_dataset(Path(folder), classes, count=ctx.config.count)
             for path in sorted(Path(folder).iterdir()):
                 ctx.output.add_file(path.name, path)
+    elif ctx.stage.name == "drift":
+        ctx.output.add_bytes("drift.json", json.dumps({"kid": {"whole": {"mean": 0.1}}}).encode())
     else:
         config = ctx.config.model_dump_json()
         ctx.output.add_bytes("output.txt", f"{ctx.stage.name} {config}".encode())
         if ctx.stage.name == "tiler":
-            ctx.output.add_bytes("folds.parquet", b"folds")
+            # Other slides are other tiles.
+            ctx.output.add_bytes("folds.parquet", ctx.request.key.encode())
 
 
 STAGES = [

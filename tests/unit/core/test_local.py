@@ -130,7 +130,8 @@ def test_a_pinned_generator_makes_new_datasets_without_training(bench: Bench) ->
     # New slides are tiled and train nothing; so does another configuration of the trainer.
     (bench.folder / "slides/two.svs").write_bytes(b"another one")
     again = bench.run(pinned(changed("spec.ganTrainer.kimg", 2), "week-2"))
-    assert (again.outcome, bench.starts()) == ("Unchanged", ["tiler:ok"])
+    assert (again.outcome, bench.starts()) == ("Unchanged", ["tiler:ok", "drift:ok"])
+    assert again.observed.drift_kid == 0.1
 
     seeded = bench.run(pinned(changed("spec.synthesizer.count", 6), "week-3"))
     assert (seeded.outcome, bench.starts()) == ("Released", ["dataset:ok"])

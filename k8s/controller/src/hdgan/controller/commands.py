@@ -138,6 +138,8 @@ def cluster_status(
             typer.echo(f"  {condition.type}: {condition.reason}")
     if status.message:
         typer.echo(status.message)
+    if status.drift_kid is not None:
+        typer.echo(f"drift of the tiles from the generator: KID {status.drift_kid:.4f}")
     if status.dataset:
         typer.echo(f"dataset: {status.dataset}")
 

@@ -344,7 +344,8 @@ def _succeeded(
             "retry_at": None,
         }
     )
-    status = status.model_copy(update={"macro_dice": seen.observed.macro_dice})
+    update = {"macro_dice": seen.observed.macro_dice, "drift_kid": seen.observed.drift_kid}
+    status = status.model_copy(update=update)
     actions: tuple[Action, ...] = ()
     features = status.stage_named("extractor").key
     if run.scratch_is_claim and current.name == "classifier" and features is not None:

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from hdgan.controller.facts import FEATURES_CONTAINER, STAGE_CONTAINER
 from hdgan.controller.names import claim_name
-from hdgan.controller.settings import SERVICE_OF, Settings, StoreConfig
+from hdgan.controller.settings import SERVICES, Settings, StoreConfig
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import (
-    STAGE_NAMES,
     Wanted,
     nodes_of,
     scratch_of,
@@ -132,7 +131,7 @@ class PodTemplate:
         return {"emptyDir": {"sizeLimit": limit} if limit else {}}
 
     def _container(self, name: str, stage: str, pods: Wanted) -> Document:
-        image = self.settings.images[SERVICE_OF[STAGE_NAMES[stage]]]
+        image = self.settings.images[SERVICES[self.requests[name].service]]
         mounts: list[Document] = [
             {"name": "request", "mountPath": REQUEST_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH},

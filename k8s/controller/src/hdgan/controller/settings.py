@@ -20,14 +20,14 @@ from hdgan.core.sections import Section
 StageName = Literal["tiler", "ganTrainer", "candidates", "extractor", "classifier", "dataset"]
 Service = Literal["tiler", "ganTrainer", "extractor", "classifier", "synthesizer"]
 
-SERVICE_OF: dict[StageName, Service] = {
+SERVICES: dict[str, Service] = {
     "tiler": "tiler",
-    "ganTrainer": "ganTrainer",
-    "candidates": "synthesizer",
+    "gan_trainer": "ganTrainer",
     "extractor": "extractor",
     "classifier": "classifier",
-    "dataset": "synthesizer",
+    "synthesizer": "synthesizer",
 }
+"""Names in files of the packages that do stages."""
 
 
 DEFAULT_STORE = "default"
@@ -245,7 +245,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _all_services_have_images(self) -> Self:
-        missing = sorted(set(SERVICE_OF.values()) - set(self.images))
+        missing = sorted(set(SERVICES.values()) - set(self.images))
         if missing:
             raise ValueError(f"images lacks {', '.join(missing)}")
         names = [one.name for one in self.namespaces]

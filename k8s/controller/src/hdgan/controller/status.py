@@ -75,6 +75,7 @@ class PinnedStatus(_Document):
     generator: InputRef | None = None
     candidates: InputRef | None = None
     annotations: InputRef | None = None
+    before: InputRef | None = None
 
     @classmethod
     def of(cls, external: External) -> PinnedStatus:
@@ -162,6 +163,8 @@ class RunStatus(_Document):
     """The release that has it."""
     macro_dice: float | None = None
     """Macro Dice on the test images."""
+    drift_kid: float | None = None
+    """KID of the tiles against the samples of a pinned generator."""
     annotations_lack: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
     """What annotations that exist still lack."""
     pinned: PinnedStatus | None = None
@@ -224,7 +227,7 @@ class RunStatus(_Document):
             for one in self.stages
             if one.key is not None and one.content_digest is not None
         }
-        return Observed(artifacts, self.annotations_lack, self.macro_dice)
+        return Observed(artifacts, self.annotations_lack, self.macro_dice, self.drift_kid)
 
     def with_plan(self, plan: Sequence[NodeStatus], observed: Observed) -> RunStatus:
         """With what the graph says of each stage."""
@@ -243,6 +246,7 @@ class RunStatus(_Document):
         return status.model_copy(
             update={
                 "macro_dice": observed.macro_dice,
+                "drift_kid": observed.drift_kid,
                 "annotations_lack": shortened(observed.annotations_lack),
             }
         )

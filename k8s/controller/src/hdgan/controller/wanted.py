@@ -14,12 +14,13 @@ from hdgan.core.run import DatasetRun
 STAGE_NAMES: Final[Mapping[str, StageName]] = {
     "tiler": "tiler",
     "gan-trainer": "ganTrainer",
+    "drift": "candidates",
     "candidates": "candidates",
     "extractor": "extractor",
     "classifier": "classifier",
     "dataset": "dataset",
 }
-"""Names in files of the nodes of the graph."""
+"""Whose `pods` count for a node of the graph."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,10 @@ def run(
         _report_dataset(store_uri, result, dataset)
         known = "unchanged, as in release" if result.outcome == "Unchanged" else "release"
         typer.echo(f"{known} {result.message} of {document.dataset_name}")
+        if result.observed.drift_kid is not None:
+            typer.echo(
+                f"drift of the tiles from its generator: KID {result.observed.drift_kid:.4f}"
+            )
     elif result.outcome == "AwaitingAnnotation":
         _report_awaiting(file, store, store_uri, document, result)
     else:

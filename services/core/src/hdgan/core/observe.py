@@ -13,11 +13,11 @@ from hdgan.core.fold_history import with_folds
 from hdgan.core.initial_networks import networks_digest
 from hdgan.core.pipeline import (
     ANNOTATIONS,
-    NODES,
     External,
     Observed,
     annotations_lack,
     known_key,
+    nodes_of,
 )
 from hdgan.core.releases import pinned_to
 from hdgan.core.request import InputRef
@@ -53,6 +53,7 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
             generator=release.artifacts["gan-trainer"],
             candidates=release.artifacts["candidates"],
             annotations=release.artifacts[ANNOTATIONS],
+            before=release.artifacts.get("tiler"),
         )
     return with_folds(store, run, external)
 
@@ -64,7 +65,8 @@ def observe(
     found = {**(before.artifacts if before else {}), **external.taken_over()}
     lack = before.annotations_lack if before else None
     dice = before.macro_dice if before else None
-    for node in NODES:
+    drift = before.drift_kid if before else None
+    for node in nodes_of(external):
         if node.name == "extractor" and ANNOTATIONS not in found and "candidates" in found:
             lack = _observe_annotations(store, run, found)
         if node.cache or node.name in found:
@@ -76,7 +78,9 @@ def observe(
         found[node.name] = reference(artifact)
         if node.name == "classifier":
             dice = macro_dice(artifact)
-    return Observed(found, lack, dice)
+        if node.name == "drift":
+            drift = drift_kid(artifact)
+    return Observed(found, lack, dice, drift)
 
 
 def reference(artifact: Artifact) -> InputRef:
@@ -108,6 +112,18 @@ def macro_dice(classifier: Artifact) -> float | None:
     for name in ("test", "dice", "macro"):
         scores = scores.get(name) if isinstance(scores, dict) else None
     return float(scores) if isinstance(scores, int | float) else None
+
+
+def drift_kid(drift: Artifact) -> float | None:
+    """KID of the new slides' tiles, else of all; None if neither could be measured."""
+    measured = _document(drift, "drift.json")
+    for name in ("kidOfNewTiles", "kid"):
+        value = measured
+        for key in (name, "whole", "mean"):
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def _document(artifact: Artifact, name: str) -> Any:

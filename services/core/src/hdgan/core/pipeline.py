@@ -22,6 +22,7 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "slide-tiles": 2,
     "tiler": 2,
     "gan-trainer": 2,
+    "drift": 1,
     "candidates": 2,
     "annotations": 1,
     "extractor": 3,
@@ -58,6 +59,8 @@ class External:
     """That release's artifacts."""
     candidates: InputRef | None = None
     annotations: InputRef | None = None
+    before: InputRef | None = None
+    """The tiling that release was made with."""
 
     def taken_over(self) -> dict[str, InputRef]:
         """Artifacts by node that are used as they are, whatever the run's sections say."""
@@ -81,6 +84,8 @@ class Node:
     section: Callable[[RunSpec], Section]
     semantic: Callable[[RunSpec], dict[str, Any]]
     context: Callable[[RunSpec, External], Config]
+    pinned: bool = False
+    """Only where a release's generator is used."""
     cache: bool = False
     """Fills a cache on scratch instead of making an artifact; needed only by the next node."""
 
@@ -135,6 +140,21 @@ NODES: Final[tuple[Node, ...]] = (
         lambda spec: spec.gan_trainer,
         lambda spec: {"ganTrainer": semantic(spec.gan_trainer)},
         _trainer_context,
+    ),
+    Node(
+        "drift",
+        "gan_trainer",
+        {"tiles": "tiler", "generator": "gan-trainer"},
+        lambda spec: spec.gan_trainer,
+        lambda spec: {
+            "drift": {
+                "seed": spec.gan_trainer.seed,
+                "metricSamples": spec.gan_trainer.metric_samples,
+                "featureExtractor": spec.gan_trainer.feature_extractor,
+            }
+        },
+        lambda spec, external: {},
+        pinned=True,
     ),
     Node(
         "candidates",
@@ -204,6 +224,8 @@ class Observed:
     """What is still missing from annotations that exist but are not complete."""
     macro_dice: float | None = None
     """Macro Dice on the test images, once the classifier is there."""
+    drift_kid: float | None = None
+    """KID of the tiles against a pinned generator's samples: of new slides' tiles, else of all."""
 
 
 State = Literal["done", "ready", "waiting", "skipped", "awaiting", "failed"]
@@ -225,6 +247,11 @@ class NodeStatus:
     reason: str = ""
 
 
+def nodes_of(external: External) -> tuple[Node, ...]:
+    """The stages of a run, in the order they run."""
+    return tuple(node for node in NODES if external.release is not None or not node.pinned)
+
+
 def node_inputs(node: Node, observed: Observed) -> dict[str, InputRef] | None:
     """The input artifacts of a node, or None while one of them does not exist."""
     found = {name: observed.artifacts.get(source) for name, source in node.inputs.items()}
@@ -243,6 +270,8 @@ def node_key(
             digests["slideFacts"] = external.facts_digest
         if external.folds_digest is not None:
             digests["folds"] = external.folds_digest
+    if node.name == "drift" and external.before is not None:
+        digests["before"] = external.before.content_digest
     if node.name == "gan-trainer" and external.init_digest is not None:
         digests["init"] = external.init_digest
     rerun = {str(name): token for name, token in run.spec.rerun.items()}
@@ -264,7 +293,7 @@ def known_key(node: Node, run: DatasetRun, external: External, observed: Observe
 def plan(run: DatasetRun, external: External, observed: Observed) -> list[NodeStatus]:
     """Where every node and gate stands, in the order they run."""
     statuses: list[NodeStatus] = []
-    for node in NODES:
+    for node in nodes_of(external):
         if node.name == "extractor":
             statuses.append(_annotations_status(run, observed))
         if node.name == "dataset":
@@ -283,6 +312,8 @@ def _node_status(
     key = known_key(node, run, external, observed)
     if node.cache and "classifier" in observed.artifacts:
         return NodeStatus(node.name, "skipped", key, reason="the classifier is there already")
+    if node.name == "drift" and _same(observed.artifacts.get("tiler"), external.before):
+        return NodeStatus(node.name, "skipped", key, reason="the tiles are the release's")
     reference = observed.artifacts.get(node.name)
     if reference is not None:
         return NodeStatus(node.name, "done", reference.key, reference.content_digest)
@@ -295,6 +326,10 @@ def _node_status(
         # Its features are made by the node before it, which runs whenever this one has to.
         return NodeStatus(node.name, "waiting", key, reason="for extractor")
     return NodeStatus(node.name, "ready", key)
+
+
+def _same(one: InputRef | None, other: InputRef | None) -> bool:
+    return one is not None and other is not None and one.content_digest == other.content_digest
 
 
 def _annotations_status(run: DatasetRun, observed: Observed) -> NodeStatus:
@@ -373,6 +408,8 @@ def stage_request(
     context = node.context(run.spec, external)
     if node.name == "classifier":
         context["featuresKey"] = node_key(BY_NAME["extractor"], run, external, inputs)
+    if node.name == "drift" and external.before is not None:
+        inputs = {**inputs, "before": external.before}
     if node.name == "tiler" and external.folds is not None:
         inputs = {**inputs, "folds": external.folds}
     return StageRequest(

@@ -72,6 +72,8 @@ class Release(_Document):
     """Micrometres per pixel."""
     macro_dice: float | None = None
     """On the test images."""
+    drift_kid: float | None = None
+    """Of the tiles against the generator's samples, where that was taken from another release."""
 
     @model_validator(mode="after")
     def _has_a_dataset(self) -> Self:
@@ -128,6 +130,7 @@ def release_of(
         tile_size=run.spec.tiler.tile_size,
         mpp=run.spec.tiler.mpp,
         macro_dice=observed.macro_dice,
+        drift_kid=observed.drift_kid,
     )
 
 

@@ -1,6 +1,7 @@
 """`python -m` entry of the gan-trainer service."""
 
 from hdgan.core.stage import main
+from hdgan.gan_trainer.drift import DRIFT
 from hdgan.gan_trainer.stage import GAN_TRAINER
 
-main(GAN_TRAINER)
+main(GAN_TRAINER, DRIFT)
