@@ -10,6 +10,7 @@ from chart.network import Place, allowed
 
 STAGE = {
     "app.kubernetes.io/name": "hdgan",
+    "app.kubernetes.io/instance": "hdgan",
     "app.kubernetes.io/component": "stage",
     "app.kubernetes.io/managed-by": "hdgan-controller",
 }
@@ -47,6 +48,7 @@ def test_what_is_needed_passes_and_nothing_else(newest: Helm) -> None:
         (TILER, MINIO, 9000, True),
         (TILER, MINIO, 443, False),
         (TILER, API, 6443, False),
+        (OTHER_RANK, API, 6443, False),
         (TILER, INTERNET, 443, False),
         (TILER, METADATA, 80, False),
         (TILER, NEIGHBOUR, 80, False),
