@@ -3,6 +3,7 @@
 #   PYTHON       the interpreter .venv is made from
 #   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
 #   SLIDES, FROM_SCRATCH, GENERATOR  see `make help`
+#   KUBECONFIG, IMAGES, HELM, KEEP, PATIENCE, UPDATE_CRD  see k8s/README.md
 #   IMAGE, ENGINE, REGISTRY, TAG, BASE_IMAGE, TORCH, PLATFORM, PIP_CONF, CA, ENGINE_ARGS  see docs/images.md
 
 PYTHON ?= python3
@@ -20,6 +21,12 @@ PLATFORM ?=
 PIP_CONF ?=
 CA ?=
 ENGINE_ARGS ?=
+KUBECONFIG ?=
+IMAGES ?=
+HELM ?=
+KEEP ?=
+PATIENCE ?=
+UPDATE_CRD ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -33,11 +40,11 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo images test test-cluster test-images chart chart-files lint format bench quality clean distclean
+.PHONY: help install demo images test test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  make demo SLIDES=dir        the demo on your own slides'
 	@echo '  make demo FROM_SCRATCH=1    the demo without the shipped generator: trains for hours'
@@ -81,6 +88,10 @@ test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUB
 test-images: $(INSTALLED) images ## make images, and run what came of it
 	@HDGAN_TEST_IMAGES="$(or $(REGISTRY),localhost)" HDGAN_TEST_TAG="$(TAG)" HDGAN_TEST_ENGINE="$(ENGINE)" \
 	  $(PY) -m pytest -q tests/images
+
+e2e: $(INSTALLED) ## everything on a real cluster, in its own namespaces: KUBECONFIG=file IMAGES=registry/hdgan-%s:tag; see k8s/README.md
+	@KUBECONFIG="$(if $(KUBECONFIG),$(abspath $(KUBECONFIG)))" IMAGES='$(IMAGES)' HELM="$(HELM)" KEEP="$(KEEP)" \
+	  PATIENCE="$(PATIENCE)" UPDATE_CRD="$(UPDATE_CRD)" PYTHONPATH=tests:examples $(PY) -m e2e
 
 chart: $(INSTALLED) ## the Helm chart, checked with Helm 3 and 4 (HELM=program for another) and packed into dist/
 	@PYTHONPATH=tests $(PY) -m chart.files --check
