@@ -27,8 +27,15 @@ CONSTRAINTS = rooms.ROOT / "constraints.txt"
 PACKED = 315_532_800
 """The time all packed files get (1980-01-01 UTC, the first that a zip file can hold); what has
 another time is new."""
-UNUSED = ("torch/include", "torch/test", "torch/bin/*[Tt]est*", "pyarrow/include")
-"""Below site-packages: what is there for compilers and for the packages' own tests."""
+UNUSED = (
+    "torch/include",
+    "torch/test",
+    "torch/bin/*[Tt]est*",
+    "pyarrow/include",
+    "pyarrow/*flight*",
+)
+"""Below site-packages: what is there for compilers and for the packages' own tests, and Arrow's
+network protocol with the 33 MB it is made of."""
 
 
 def main(arguments: list[str]) -> None:
@@ -73,6 +80,7 @@ def install_code(room: str) -> None:
     _pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(wheels), *folders)
     _install("--no-deps", "--no-index", *sorted(map(str, wheels.glob("*.whl"))))
     shutil.rmtree(wheels)
+    shutil.copy(rooms.ROOT / "LICENSE", TARGET)
     _pip("--python", str(TARGET / "bin" / "python"), "check")
 
 
