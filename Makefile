@@ -120,7 +120,7 @@ quality: $(INSTALLED) ## segmentation quality of the shipped generators: writes 
 
 clean: ## remove demo/ (its store and dataset too) and the caches of the tools; .venv stays
 	@echo 'Removing demo/, dist/ folders and the caches of pytest, mypy, ruff, import-linter, hypothesis and coverage'
-	@rm -rf demo services/*/dist k8s/*/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf demo dist services/*/dist k8s/*/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	@find services k8s tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv
