@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from e2e.telling import NotSeen
 from hdgan.controller.api import Api, ApiError
@@ -57,8 +59,11 @@ class Cluster:
         return connect(self.kubeconfig)
 
     def version(self) -> tuple[int, int]:
-        """Major and minor."""
-        told = client.VersionApi(self.session).get_code()
+        """Major and minor. NotSeen where no API server answers."""
+        try:
+            told = client.VersionApi(self.session).get_code()
+        except (ApiException, HTTPError) as error:
+            raise NotSeen(f"no API server answers as {self.kubeconfig} says: {error}") from None
         return int(told.major), int("".join(c for c in told.minor if c.isdigit()))
 
     def make(self, document: Document, namespace: str) -> None:

@@ -371,11 +371,7 @@ def delete_job(story: Story, stage: str) -> None:
             raise NotSeen(f"{stage} ended before it was disturbed")
         if not found.get("job"):
             return None
-        running = [
-            pod
-            for pod in _pods(story, space, found["job"])
-            if pod["status"].get("phase") == "Running" or pod["status"].get("initContainerStatuses")
-        ]
+        running = any(_runs(pod) for pod in _pods(story, space, found["job"]))
         return str(found["job"]) if running else None
 
     job = story.until(f"{stage} is at work", at_work, 300, every=0.3)
@@ -557,6 +553,16 @@ def _pods(story: Story, space: str, job: str) -> list[Document]:
         for one in story.cluster.list(paths.PODS, space, labelSelector=selector)
         if "deletionTimestamp" not in one["metadata"]
     ]
+
+
+def _runs(pod: Document) -> bool:
+    """Whether one of its containers is at work."""
+    states = [
+        one.get("state") or {}
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for one in pod["status"].get(kind) or []
+    ]
+    return any("running" in one for one in states)
 
 
 def _minutes(story: Story, minutes: float) -> str:

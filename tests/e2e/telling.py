@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from hdgan.controller.api import ApiError
+from hdgan.core.errors import StoreUnavailable
+
 Found = TypeVar("Found")
+
+NO_ANSWER = (0, 429, 500, 502, 503, 504)
+"""Status of answers after which asking again may help."""
 
 
 class NotSeen(Exception):
@@ -46,14 +52,21 @@ def until(
     seen: Callable[[], str] = lambda: "",
 ) -> Found:
     """What `look` finds as soon as it finds something. NotSeen after `seconds`, with what there is
-    to be `seen` instead. What `look` raises ends it at once."""
+    to be `seen` instead. What `look` raises ends it at once, unless a server only did not answer.
+    """
     end = time.monotonic() + seconds
     while True:
-        found = look()
-        if found is not None:
-            return found
+        problem = ""
+        try:
+            found = look()
+            if found is not None:
+                return found
+        except (ApiError, StoreUnavailable) as error:
+            if isinstance(error, ApiError) and error.status not in NO_ANSWER:
+                raise
+            problem = str(error)
         if time.monotonic() > end:
-            instead = seen()
+            instead = problem or seen()
             raise NotSeen(f"not within {seconds:.0f} s: {what}{instead and f'. Seen: {instead}'}")
         time.sleep(every)
 
