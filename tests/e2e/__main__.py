@@ -1,4 +1,4 @@
-"""The end-to-end test: `make e2e KUBECONFIG=file IMAGES=pattern`. docs/kubernetes.md says what it
+"""The end-to-end test: `make e2e KUBECONFIG=file IMAGES=pattern`. k8s/README.md says what it
 does and needs.
 
 It reads from the environment: KUBECONFIG and IMAGES; HELM, a Helm program; KEEP=1, to leave
