@@ -8,12 +8,14 @@ what only the fake can give (`api_server`, `faults`, `requests`, `job_world`) ar
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 from cluster.fake_api.faults import Faults
 from cluster.fake_api.jobs import SimulatedJobs
@@ -70,8 +72,26 @@ def namespace(api_client: client.ApiClient) -> Iterator[str]:
     assert made.metadata is not None
     assert made.metadata.name is not None
     name = made.metadata.name
+    if _real() is not None:
+        _settle(core, name)
     yield name
     core.delete_namespace(name)
+
+
+def _settle(core: client.CoreV1Api, namespace: str, seconds: float = 60.0) -> None:
+    """Waits for what a real cluster puts into a new namespace of its own accord: watches would
+    tell of it, and pods cannot be made before."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            core.read_namespaced_config_map("kube-root-ca.crt", namespace)
+            core.read_namespaced_service_account("default", namespace)
+        except ApiException as error:
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 @pytest.fixture

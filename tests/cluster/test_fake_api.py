@@ -85,6 +85,10 @@ WIDGET: Json = {
                                         "message": "no empty words",
                                     },
                                     {"rule": "!has(self.maybe) || self.maybe.size() < 4"},
+                                    {
+                                        "rule": "self.size != 9 || self.code == 'nine'",
+                                        "message": "nine has its code",
+                                    },
                                 ],
                                 "properties": {
                                     "size": {"type": "integer", "minimum": 1, "maximum": 9},
@@ -146,6 +150,10 @@ class Widgets:
         made: Json = self._api.create_namespaced_custom_object(*self._where, body, **more)
         return made
 
+    def post(self, body: Json) -> Json:
+        made: Json = self._api.create_namespaced_custom_object(*self._where, body)
+        return made
+
     def patch(self, patch: Json, name: str = "w") -> Json:
         changed: Json = self._api.patch_namespaced_custom_object(
             *self._where, name, patch, _content_type="application/merge-patch+json"
@@ -167,21 +175,39 @@ class Widgets:
         return found
 
 
-@pytest.fixture(scope="session")
-def widget_kind(api_client: client.ApiClient) -> Iterator[None]:
+@contextmanager
+def defined(api_client: client.ApiClient, definition: Json) -> Iterator[None]:
+    """The kind exists as long as the block lasts."""
     extensions: Any = client.ApiextensionsV1Api(api_client)
-    extensions.create_custom_resource_definition(WIDGET)
+    name = definition["metadata"]["name"]
+
+    def made() -> bool:
+        # On a real cluster it may still be there from another run of these tests.
+        try:
+            extensions.create_custom_resource_definition(definition)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
 
     def established() -> bool:
-        found = extensions.read_custom_resource_definition(WIDGET["metadata"]["name"])
+        found = extensions.read_custom_resource_definition(name)
         return any(
             one.type == "Established" and one.status == "True"
             for one in (found.status.conditions or [])
         )
 
+    wait_for(made, seconds=60)
     wait_for(established)
     yield
-    extensions.delete_custom_resource_definition(WIDGET["metadata"]["name"])
+    extensions.delete_custom_resource_definition(name)
+
+
+@pytest.fixture(scope="session")
+def widget_kind(api_client: client.ApiClient) -> Iterator[None]:
+    with defined(api_client, WIDGET):
+        yield
 
 
 @pytest.fixture
@@ -306,7 +332,9 @@ def test_every_kind_is_made_found_listed_patched_and_deleted(
     made = resource.create(namespace=namespace, body=body)
     name = made.metadata.name
     assert resource.get(namespace=namespace, name=name).metadata.uid == made.metadata.uid
-    listed = resource.get(namespace=namespace)
+    # Real clusters have a map of their own in each namespace.
+    ours = {"namespace": namespace, "field_selector": "metadata.name!=kube-root-ca.crt"}
+    listed = resource.get(**ours)
     assert listed.kind == f"{kind}List"
     assert [one.metadata.name for one in listed.items] == [name]
     patched = resource.patch(
@@ -319,7 +347,7 @@ def test_every_kind_is_made_found_listed_patched_and_deleted(
     replaced = resource.replace(namespace=namespace, body=patched.to_dict())
     assert replaced.metadata.uid == made.metadata.uid
     resource.delete(namespace=namespace, name=name, propagation_policy="Background")
-    wait_for(lambda: not resource.get(namespace=namespace).items, seconds=60)
+    wait_for(lambda: not resource.get(**ours).items, seconds=60)
 
 
 def test_new_objects_have_uid_time_and_version(core: Any, batch: Any, namespace: str) -> None:
@@ -414,8 +442,10 @@ def test_a_stale_version_is_a_conflict(core: Any, namespace: str) -> None:
 def test_another_uid_is_a_conflict(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map())
     body = config_map() | {"metadata": {"name": "a", "uid": "0" * 8}}
-    with refused(409, "Conflict", "UID"):
+    with refused(409, "Conflict", "Precondition failed: UID in precondition: 00000000"):
         core.replace_namespaced_config_map("a", namespace, body)
+    with refused(422, "Invalid", "metadata.uid", "field is immutable"):
+        core.patch_namespaced_config_map("a", namespace, {"metadata": {"uid": "0" * 8}})
 
 
 def test_concurrent_writers_lose_nothing(
@@ -469,12 +499,17 @@ def test_json_patch_tests_before_it_changes(core: Any, namespace: str) -> None:
     assert (patched.data, patched.metadata.labels) == ({"x": "3"}, {"a.io/b": "2"})
     with refused(422, "Invalid"):
         core.patch_namespaced_config_map("a", namespace, good)
+    # Here the server is milder than RFC 6902: what is not there can be replaced, not removed.
+    new = [{"op": "replace", "path": "/data/new", "value": "4"}]
+    assert core.patch_namespaced_config_map("a", namespace, new).data == {"x": "3", "new": "4"}
+    with refused(422, "Invalid"):
+        core.patch_namespaced_config_map("a", namespace, [{"op": "remove", "path": "/data/gone"}])
 
 
 def test_strategic_patch_merges_owners_by_uid(core: Any, namespace: str) -> None:
     owners = [
         owner(core.create_namespaced_config_map(namespace, config_map(name)))
-        for name in ("one", "two")
+        for name in ("one", "two", "three")
     ]
     body = config_map("child") | {"metadata": {"name": "child", "ownerReferences": owners[:1]}}
     core.create_namespaced_config_map(namespace, body)
@@ -488,8 +523,11 @@ def test_strategic_patch_merges_owners_by_uid(core: Any, namespace: str) -> None
         )
         return [one.name for one in patched.metadata.owner_references or []]
 
-    assert patch([owners[1]]) == ["one", "two"]
-    assert patch([{"$patch": "delete", "uid": owners[0]["uid"]}]) == ["two"]
+    # What the patch names and was not there comes first.
+    assert patch([owners[1]]) == ["two", "one"]
+    assert patch([owners[0] | {"controller": True}]) == ["two", "one"]
+    assert patch([owners[0], owners[2]]) == ["two", "one", "three"]
+    assert patch([{"$patch": "delete", "uid": owners[0]["uid"]}]) == ["two", "three"]
 
 
 def test_strategic_patch_is_not_for_custom_kinds(
@@ -918,8 +956,18 @@ def test_a_dependent_of_nobody_is_collected(core: Any, namespace: str, wrong: Js
 
 def test_preconditions_hold_a_deletion_back(core: Any, namespace: str) -> None:
     made = core.create_namespaced_config_map(namespace, config_map()).metadata
-    for conditions in ({"uid": "another"}, {"resourceVersion": "1"}):
-        with refused(409, "Conflict", "Precondition failed"):
+    for conditions, said in (
+        (
+            {"uid": "another"},
+            f"the UID in the precondition (another) does not match the UID in record ({made.uid})",
+        ),
+        (
+            {"resourceVersion": "1"},
+            "the ResourceVersion in the precondition (1) does not match the ResourceVersion in "
+            f"record ({made.resource_version})",
+        ),
+    ):
+        with refused(409, "Conflict", 'ConfigMap "a": ', said):
             core.delete_namespaced_config_map("a", namespace, body={"preconditions": conditions})
     right = {"uid": made.uid, "resourceVersion": made.resource_version}
     core.delete_namespaced_config_map("a", namespace, body={"preconditions": right})
@@ -1055,20 +1103,29 @@ def test_unknown_fields_are_refused_when_strict(
     made = send(api_client, "POST", path, body)
     assert "unknown field" in made.headers["Warning"]
     assert made.data["spec"]["backoffLimit"] == 6
-    with refused(400, "BadRequest", 'unknown field "spec.suspended"'):
-        batch.patch_namespaced_job(
-            "j", namespace, {"spec": {"suspended": True}}, field_validation="Strict"
-        )
+    patch = {"spec": {"suspended": True}}
+    unknown = 'strict decoding error: unknown field "spec.suspended"'
+    shown = 'patch: Invalid value: "map[spec:map[suspended:true]]"'
+    for content_type, parts in (
+        ("application/strategic-merge-patch+json", (shown, unknown)),
+        ("application/merge-patch+json", (unknown,)),
+    ):
+        with refused(422, "Invalid", *parts):
+            batch.patch_namespaced_job(
+                "j", namespace, patch, field_validation="Strict", _content_type=content_type
+            )
 
 
 def test_values_of_the_wrong_type_are_refused(api_client: client.ApiClient, namespace: str) -> None:
-    with refused(400, "BadRequest", "cannot unmarshal"):
-        send(
-            api_client,
-            "POST",
-            f"/apis/batch/v1/namespaces/{namespace}/jobs",
-            job(parallelism="two"),
-        )
+    for value, shown in (("two", "string"), (2.5, "number 2.5"), (2**31, "number 2147483648")):
+        said = f"cannot unmarshal {shown} into Go struct field JobSpec.spec.parallelism of type"
+        with refused(400, "BadRequest", said):
+            send(
+                api_client,
+                "POST",
+                f"/apis/batch/v1/namespaces/{namespace}/jobs",
+                job(parallelism=value),
+            )
     core = f"/api/v1/namespaces/{namespace}"
     with refused(400, "BadRequest", "cannot unmarshal"):
         send(api_client, "POST", f"{core}/configmaps", config_map(data={"x": 1}))
@@ -1089,6 +1146,11 @@ def test_required_fields_are_required(api_client: client.ApiClient, namespace: s
 def test_unknown_fields_of_custom_objects_are_refused_or_dropped(widgets: Widgets) -> None:
     with refused(400, "BadRequest", 'unknown field "spec.sise"'):
         widgets.create(strict=True, sise=2)
+    body = {"apiVersion": f"{GROUP}/v1", "kind": "Gadget", "metadata": {"name": "w"}}
+    with refused(422, "Invalid", 'kind: Invalid value: "Gadget": must be Widget'):
+        widgets.post(body)
+    with refused(400, "BadRequest", "does not match the expected API version"):
+        widgets.post(body | {"apiVersion": f"{GROUP}/v2"})
     made = widgets.create(sise=2, free={"any": {"thing": 1}}, table={"k": "v"})
     assert made["spec"] == {
         "size": 1,
@@ -1098,26 +1160,30 @@ def test_unknown_fields_of_custom_objects_are_refused_or_dropped(widgets: Widget
     }
 
 
+# Whether rules are looked at, too: not where a value is wrong in a way they could trip over.
+RULES, NO_RULES = True, False
+
+
 @pytest.mark.parametrize(
-    ("spec", "field", "said"),
+    ("spec", "field", "said", "rules"),
     [
-        ({"size": "one"}, "spec.size", "must be of type integer"),
-        ({"size": 0}, "spec.size", "greater than or equal to 1"),
-        ({"size": 10}, "spec.size", "less than or equal to 9"),
+        ({"size": "one"}, "spec.size", 'must be of type integer: "string"', NO_RULES),
+        ({"size": 0}, "spec.size", "greater than or equal to 1", RULES),
+        ({"size": 10}, "spec.size", "less than or equal to 9", RULES),
         # A null that is not allowed is dropped before anything else.
-        ({"size": None}, "spec.size", "Required value"),
-        ({"colour": "green"}, "spec.colour", "supported values"),
-        ({"code": "A1"}, "spec.code", "should match"),
-        ({"short": "long"}, "spec.short", "Too long"),
-        ({"words": ["a", "b", "c"]}, "spec.words", "at most 2 items"),
-        ({"words": ["a", 1]}, "spec.words[1]", "must be of type string"),
-        ({"table": {"a": "1", "b": "2"}}, "spec.table", "at most 1 items"),
-        ({"table": {"a": 1}}, "spec.table.a", "must be of type string"),
+        ({"size": None}, "spec.size", "Required value", NO_RULES),
+        ({"colour": "green"}, "spec.colour", "supported values", NO_RULES),
+        ({"code": "A1"}, "spec.code", "should match", RULES),
+        ({"short": "long"}, "spec.short", "Too long", NO_RULES),
+        ({"words": ["a", "b", "c"]}, "spec.words", "Too many: 3: must have", NO_RULES),
+        ({"words": ["a", 1]}, "spec.words[1]", "must be of type string", NO_RULES),
+        ({"table": {"a": "1", "b": "2"}}, "spec.table", "Too many: 2: must have", NO_RULES),
+        ({"table": {"a": 1}}, "spec.table.a", "must be of type string", NO_RULES),
     ],
     ids=str,
 )
 def test_custom_objects_follow_their_schema(
-    widgets: Widgets, spec: Json, field: str, said: str
+    widgets: Widgets, spec: Json, field: str, said: str, rules: bool
 ) -> None:
     with pytest.raises(ApiException) as caught:
         widgets.create(**spec)
@@ -1126,8 +1192,10 @@ def test_custom_objects_follow_their_schema(
     assert status["reason"] == "Invalid"
     assert status["details"]["kind"] == "Widget"
     causes = status["details"]["causes"]
-    assert [cause["field"] for cause in causes] == [field]
+    assert [cause["field"] for cause in causes] == ([field] if rules else [field, "<nil>"])
     assert said in causes[0]["message"]
+    if not rules:
+        assert "some validation rules were not checked" in causes[1]["message"]
 
 
 def test_what_the_schema_asks_for_must_be_there(
@@ -1143,7 +1211,7 @@ def test_what_the_schema_asks_for_must_be_there(
 
 def test_rules_about_changes_are_kept(widgets: Widgets) -> None:
     widgets.create(fixed="yes")
-    with refused(422, "Invalid", "spec.fixed", "is fixed"):
+    with refused(422, "Invalid", 'spec.fixed: Invalid value: "no": is fixed'):
         widgets.patch({"spec": {"fixed": "no"}})
     with refused(422, "Invalid", "colour cannot come or go"):
         widgets.patch({"spec": {"colour": "red"}})
@@ -1152,6 +1220,70 @@ def test_rules_about_changes_are_kept(widgets: Widgets) -> None:
     with refused(422, "Invalid", "failed rule: !has(self.maybe)"):
         widgets.patch({"spec": {"maybe": "long"}})
     assert widgets.patch({"spec": {"size": 3}})["spec"]["fixed"] == "yes"
+
+
+def test_rules_that_cannot_be_evaluated_are_not_met(widgets: Widgets) -> None:
+    with refused(422, "Invalid", "no such key: code evaluating rule: nine has its code"):
+        widgets.create(size=9)
+    # JSON has one kind of number, rules have two.
+    with refused(422, "Invalid", "invalid data, expected int, got float64 evaluating rule: "):
+        widgets.create(size=1.0)
+    assert widgets.create(size=9, code="nine")["spec"]["size"] == 9
+
+
+def test_the_status_of_a_custom_object_follows_its_schema(widgets: Widgets) -> None:
+    widgets.create()
+    with pytest.raises(ApiException) as caught:
+        widgets.patch_status({"status": {"phase": 5}})
+    assert caught.value.status == 422
+    cause, _ = status_of(caught.value)["details"]["causes"]
+    assert cause["field"] == "status.phase"
+    assert "phase in body must be of type string" in cause["message"]
+
+
+def test_what_was_wrong_before_may_stay(api_client: client.ApiClient, namespace: str) -> None:
+    extensions: Any = client.ApiextensionsV1Api(api_client)
+    custom: Any = client.CustomObjectsApi(api_client)
+    definition = json.loads(json.dumps(WIDGET).replace("widget", "gear").replace("Widget", "Gear"))
+    properties = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    where = (GROUP, "v1", namespace, "gears")
+
+    def gear(name: str) -> Json:
+        return {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "Gear",
+            "metadata": {"name": name},
+            "spec": {"size": 1, "colour": "red", "words": ["a", "b"]},
+        }
+
+    def refuses() -> bool:
+        try:
+            custom.create_namespaced_custom_object(*where, gear("new"), dry_run="All")
+        except ApiException as error:
+            return bool(error.status == 422)
+        return False
+
+    def patch(**spec: Any) -> Json:
+        changed: Json = custom.patch_namespaced_custom_object(
+            *where, "old", {"spec": spec}, _content_type="application/merge-patch+json"
+        )
+        return changed
+
+    with defined(api_client, definition):
+        custom.create_namespaced_custom_object(*where, gear("old"))
+        properties["spec"]["properties"]["colour"]["enum"] = ["blue"]
+        properties["spec"]["properties"]["words"]["maxItems"] = 1
+        versions = {"spec": {"versions": definition["spec"]["versions"]}}
+        extensions.patch_custom_resource_definition(
+            definition["metadata"]["name"], versions, _content_type="application/merge-patch+json"
+        )
+        wait_for(refuses, seconds=30)
+        assert patch(size=2)["spec"]["colour"] == "red"
+        with refused(422, "Invalid", "spec.words: Too many"):
+            patch(words=["b", "a"])
+        assert patch(words=["b"], colour="blue")["spec"]["words"] == ["b"]
+        with refused(422, "Invalid", "spec.colour"):
+            patch(colour="red")
 
 
 def test_rules_that_are_not_looked_at_are_counted(
@@ -1212,6 +1344,7 @@ def test_a_job_gets_defaults_and_ties_to_its_pods(batch: Any, namespace: str) ->
     spec, uid = made.spec, made.metadata.uid
     assert (spec.parallelism, spec.completions, spec.backoff_limit) == (1, 1, 6)
     assert (spec.suspend, spec.completion_mode) == (False, "NonIndexed")
+    assert made.metadata.labels == spec.template.metadata.labels
     assert spec.selector.match_labels == {"batch.kubernetes.io/controller-uid": uid}
     assert spec.template.metadata.labels == {
         "controller-uid": uid,
@@ -1352,10 +1485,45 @@ def test_a_claim_is_fixed(core: Any, namespace: str) -> None:
     core.create_namespaced_persistent_volume_claim(
         namespace, {"metadata": {"name": "c"}, "spec": spec}
     )
-    with refused(422, "Invalid", "spec is immutable after creation"):
-        core.patch_namespaced_persistent_volume_claim(
-            "c", namespace, {"spec": {"storageClassName": "other"}}
+
+    def patch(**spec: Any) -> Any:
+        return core.patch_namespaced_persistent_volume_claim("c", namespace, {"spec": spec}).spec
+
+    for change in ({"accessModes": ["ReadWriteMany"]}, {"resources": {"requests": {"storage": 2}}}):
+        with refused(422, "Invalid", "spec is immutable after creation"):
+            patch(**change)
+    # A class may come later, once.
+    assert patch(storageClassName="other").storage_class_name == "other"
+    for name in ("another", None):
+        with refused(422, "Invalid", "spec is immutable after creation"):
+            patch(storageClassName=name)
+
+
+def test_a_claim_says_what_it_wants(core: Any, namespace: str) -> None:
+    with refused(422, "Invalid", "spec.accessModes: Required", "spec.resources[storage]: Required"):
+        core.create_namespaced_persistent_volume_claim(
+            namespace, {"metadata": {"name": "c"}, "spec": {}}
         )
+
+
+def test_a_claim_stays_while_a_pod_uses_it(
+    api_server: FakeApiServer, core: Any, namespace: str
+) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    core.create_namespaced_persistent_volume_claim(
+        namespace, {"metadata": {"name": "c"}, "spec": spec}
+    )
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
+    core.create_namespaced_pod(namespace, pod(volumes=[volume]))
+    core.delete_namespaced_persistent_volume_claim("c", namespace)
+    found = core.read_namespaced_persistent_volume_claim("c", namespace).metadata
+    assert found.deletion_timestamp is not None
+    assert found.finalizers == ["kubernetes.io/pvc-protection"]
+    time.sleep(0.2)
+    assert api_server.exists("persistentvolumeclaims", namespace, "c")
+    api_server.run_pod(namespace, "p")
+    api_server.end_pod(namespace, "p", 0)
+    wait_for(lambda: not api_server.exists("persistentvolumeclaims", namespace, "c"))
 
 
 def test_keys_of_a_config_map_are_file_names(core: Any, namespace: str) -> None:
@@ -1388,10 +1556,17 @@ def test_a_lease_is_held_by_one(leases: Any, namespace: str) -> None:
         leases.replace_namespaced_lease("l", namespace, held)
     with refused(422, "Invalid", "must be greater than 0"):
         leases.patch_namespaced_lease("l", namespace, {"spec": {"leaseDurationSeconds": 0}})
-    with refused(400, "BadRequest", "parsing time"):
-        # What isoformat() says at a full second.
+    # What isoformat() says at a full second.
+    when = "2026-01-01T00:00:00+00:00"
+    said = f'parsing time "{when}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "+00:00" as'
+    with refused(422, "Invalid", "patch: Invalid value: ", said):
+        leases.patch_namespaced_lease("l", namespace, {"spec": {"renewTime": when}})
+    body = {"metadata": {"name": "m"}, "spec": {"renewTime": when}}
+    with refused(400, "BadRequest", said):
+        leases.create_namespaced_lease(namespace, body)
+    with refused(422, "Invalid", "month out of range"):
         leases.patch_namespaced_lease(
-            "l", namespace, {"spec": {"renewTime": "2026-01-01T00:00:00+00:00"}}
+            "l", namespace, {"spec": {"renewTime": "2026-13-01T00:00:00.000000Z"}}
         )
 
 

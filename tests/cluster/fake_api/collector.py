@@ -8,9 +8,15 @@ import threading
 from typing import Any
 
 from cluster.fake_api.api import Api
-from cluster.fake_api.deletion import DEFINITION_CLEANUP, FOREGROUND, ORPHAN, DeleteOptions
+from cluster.fake_api.deletion import (
+    CLAIM_IN_USE,
+    DEFINITION_CLEANUP,
+    FOREGROUND,
+    ORPHAN,
+    DeleteOptions,
+)
 from cluster.fake_api.problems import Problem
-from cluster.fake_api.resources import DEFINITIONS, NAMESPACES, Resource
+from cluster.fake_api.resources import CLAIMS, DEFINITIONS, NAMESPACES, PODS, Resource
 from cluster.fake_api.store import Change
 
 Json = dict[str, Any]
@@ -82,6 +88,8 @@ class Collector:
                 self._drop_finalizer(resource, stored, ORPHAN)
             elif FOREGROUND in meta.get("finalizers", []):
                 self._foreground(resource, stored)
+            elif CLAIM_IN_USE in meta.get("finalizers", []):
+                self._release_claim(stored)
         elif meta.get("ownerReferences"):
             self._judge(resource, stored)
 
@@ -123,6 +131,15 @@ class Collector:
         )
         if not blocking:
             self._drop_finalizer(resource, stored, FOREGROUND)
+
+    def _release_claim(self, stored: Json) -> None:
+        """A claim stays as long as a pod that has not ended uses it."""
+        meta = stored["metadata"]
+        for (namespace, _), pod in self._store.all(PODS.type_key).items():
+            ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+            if namespace == meta["namespace"] and not ended and meta["name"] in _claims_of(pod):
+                return
+        self._drop_finalizer(CLAIMS, stored, CLAIM_IN_USE)
 
     def _dependents(self, uid: str) -> list[tuple[Resource, Json]]:
         return [
@@ -195,14 +212,26 @@ class Collector:
             self._drop_finalizer(DEFINITIONS, stored, DEFINITION_CLEANUP)
 
 
+def _claims_of(pod: Json) -> list[str]:
+    """The claims a pod uses."""
+    return [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["spec"].get("volumes", [])
+        if "persistentVolumeClaim" in volume
+    ]
+
+
 def _in_foreground(owner: Json) -> bool:
     meta = owner["metadata"]
     return "deletionTimestamp" in meta and FOREGROUND in meta.get("finalizers", [])
 
 
 def _ends(change: Change) -> bool:
-    """Whether something has gone, or is about to."""
-    return change.type == "DELETED" or "deletionTimestamp" in change.now["metadata"]
+    """Whether something has gone, is about to, or has set free what it used."""
+    if change.type == "DELETED" or "deletionTimestamp" in change.now["metadata"]:
+        return True
+    ended = change.now.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return ended and bool(_claims_of(change.now))
 
 
 def _has_new_owners(change: Change) -> bool:

@@ -29,17 +29,83 @@ _MICRO = {
     ("CoreV1EventSeries", "lastObservedTime"),
     ("EventsV1EventSeries", "lastObservedTime"),
 }
-_MICRO_TEXT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$")
-_TIME_TEXT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+# The parts of a time, each with Go's name of it.
+_TIME_PARTS = (
+    (r"\d{4}", "2006"),
+    ("-", "-"),
+    (r"\d\d", "01"),
+    ("-", "-"),
+    (r"\d\d", "02"),
+    ("T", "T"),
+    (r"\d\d", "15"),
+    (":", ":"),
+    (r"\d\d", "04"),
+    (":", ":"),
+    (r"\d\d", "05"),
+)
+_MICRO_PART = (r"\.\d{6}", ".000000")
+_FRACTION_PART = (r"(?:\.\d+)?", "")
+_ZONE_PART = (r"(?:Z|[+-]\d\d:\d\d)", "Z07:00")
 _QUANTITY = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei|[eE][+-]?\d+)?$")
 _QUANTITIES = ("limits", "requests", "capacity", "allocatable", "hard")
 # Schemas in a schema, which the client's model leaves open.
 _SCHEMAS = ("items", "additionalProperties")
-_ZERO: dict[str, object] = {"str": "", "int": 0, "bool": False, "float": 0.0}
+_ZERO: dict[str, object] = {"str": "", "int": 0, "bool": False, "float": 0.0, "bytes": ""}
+# Models whose missing fields are looked at with the values of the others.
+_CHECKED_LATER = ("V1OwnerReference", "V1JobSpec")
+# All other whole numbers have 32 bits.
+_LONG = {
+    "activeDeadlineSeconds",
+    "deletionGracePeriodSeconds",
+    "expirationSeconds",
+    "fsGroup",
+    "generation",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "observedGeneration",
+    "runAsGroup",
+    "runAsUser",
+    "supplementalGroups",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+}
 
 
 class DecodeError(Exception):
     """The body cannot be an object of this kind."""
+
+
+class WrongType(DecodeError):
+    """A value is of another type than its field."""
+
+    def __init__(self, value: object, place: str, wanted: str) -> None:
+        kinds = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
+        found = kinds.get(type(value), "object")
+        if found == "number" and wanted in ("int32", "int64"):
+            found += f" {value}"
+        field = re.sub(r"\[\d+\]", "", place)
+        where = f"struct field {field}" if field else "value"
+        super().__init__(f"json: cannot unmarshal {found} into Go {where} of type {wanted}")
+        self._value = value
+        self._wanted = wanted
+
+    def converting(self) -> str:
+        """What is said where the object does not come as text: after a strategic merge patch."""
+        kinds = {bool: "bool", int: "int64", float: "float64", str: "string", list: "slice"}
+        found = kinds.get(type(self._value), "map")
+        if self._wanted.startswith("map["):
+            return f"cannot restore map from {found}"
+        if self._wanted.startswith("[]"):
+            return f"cannot restore slice from {found}"
+        if self._wanted.startswith("v1."):
+            return f"cannot restore struct from: {found}"
+        if self._wanted == "string" and found in ("int64", "float64"):
+            return f"cannot convert {found} to string"
+        return f"unrecognized type: {self._wanted}"
 
 
 @dataclass
@@ -83,7 +149,7 @@ def decode(model: str, body: Json) -> Decoded:
 
 def _object(model: _Model, body: object, path: str, decoded: Decoded) -> Json:
     if not isinstance(body, dict):
-        raise DecodeError(_mismatch(body, path, model.name))
+        raise WrongType(body, path, f"v1.{_go_name(model.name)}")
     result: Json = {}
     for name, value in body.items():
         here = f"{path}.{name}" if path else name
@@ -98,89 +164,122 @@ def _object(model: _Model, body: object, path: str, decoded: Decoded) -> Json:
             zero = _ZERO.get(model.fields[name])
             if zero is not None:
                 result[name] = zero
-        elif not (path == "" and name == "metadata"):
+        elif not (path == "" and name == "metadata") and model.name not in _CHECKED_LATER:
             decoded.missing.append(required(here))
     return result
 
 
 def _value(model: _Model, name: str, type_: str, value: object, path: str, decoded: Decoded) -> Any:
     if type_ == "datetime":
-        return _time(value, path, micro=(model.name, name) in _MICRO)
+        return _time(value, f"{_go_name(model.name)}.{path}", micro=(model.name, name) in _MICRO)
     if model.name == "V1JSONSchemaProps" and type_ == "object" and name in _SCHEMAS:
         return _object(model, value, path, decoded) if isinstance(value, dict) else value
     if name in _QUANTITIES and type_ == "Dict[str, str]" and isinstance(value, dict):
-        return {key: _quantity(one, f"{path}.{key}") for key, one in value.items()}
-    return _typed(type_, value, path, decoded)
+        return {key: _quantity(one) for key, one in value.items()}
+    return _typed(type_, value, path, decoded, f"{_go_name(model.name)}.{path}")
 
 
-def _typed(type_: str, value: object, path: str, decoded: Decoded) -> Any:
+def _typed(type_: str, value: object, path: str, decoded: Decoded, place: str) -> Any:
+    """`place`: the field's name in a message, `path` with the Go struct the field is in."""
     if type_.startswith("List["):
         if not isinstance(value, list):
-            raise DecodeError(_mismatch(value, path, "array"))
+            raise WrongType(value, place, _go_type(type_, place))
         inner = type_[5:-1]
-        return [_typed(inner, one, f"{path}[{at}]", decoded) for at, one in enumerate(value)]
+        return [_typed(inner, one, f"{path}[{at}]", decoded, place) for at, one in enumerate(value)]
     if type_.startswith("Dict["):
         if not isinstance(value, dict):
-            raise DecodeError(_mismatch(value, path, "map"))
+            raise WrongType(value, place, _go_type(type_, place))
         inner = type_[5:-1].partition(", ")[2]
         return {
-            key: _typed(inner, one, f"{path}.{key}", decoded)
-            for key, one in value.items()
-            if one is not None
+            key: _typed(inner, one, f"{path}.{key}", decoded, place) for key, one in value.items()
         }
+    if value is None and type_ in _ZERO:
+        # In a list or a map; a field that is null is left out.
+        return _ZERO[type_]
     if type_ == "object":
         return value
     if type_ == "datetime":
-        return _time(value, path, micro=False)
+        return _time(value, place, micro=False)
     if type_ == "bytes":
-        return _base64(value, path)
+        return _base64(value, place)
     plain: Any = {"str": str, "int": int, "bool": bool, "float": (int, float)}.get(type_)
     if plain is None:
-        return _object(_model(type_), value, path, decoded)
+        if not isinstance(value, dict | None):
+            raise WrongType(value, place, _go_type(type_, place))
+        return _object(_model(type_), value or {}, path, decoded)
     if not isinstance(value, plain) or (isinstance(value, bool) and type_ != "bool"):
-        raise DecodeError(_mismatch(value, path, {"str": "string"}.get(type_, type_)))
+        raise WrongType(value, place, _go_type(type_, place))
+    if type_ == "int":
+        bits = 63 if _is_long(place) else 31
+        if not -(2**bits) <= value < 2**bits:
+            raise WrongType(value, place, _go_type(type_, place))
     return value
 
 
-def _mismatch(value: object, path: str, wanted: str) -> str:
-    kinds = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
-    found = kinds.get(type(value), "object")
-    return f"json: cannot unmarshal {found} into Go struct field {path} of type {wanted}"
+def _go_name(model: str) -> str:
+    """The struct's name: the client puts a version, or a group and a version, before it."""
+    return re.sub(r"^[A-Za-z]*?V1(?=[A-Z])", "", model)
 
 
-def _time(value: object, path: str, *, micro: bool) -> str:
+def _go_type(type_: str, place: str) -> str:
+    if type_.startswith("List["):
+        return "[]" + _go_type(type_[5:-1], place)
+    if type_.startswith("Dict["):
+        return "map[string]" + _go_type(type_[5:-1].partition(", ")[2], place)
+    if type_ == "int":
+        return "int64" if _is_long(place) else "int32"
+    plain = {"str": "string", "bool": "bool", "float": "float64", "bytes": "[]uint8"}
+    return plain.get(type_) or f"v1.{_go_name(type_)}"
+
+
+def _is_long(place: str) -> bool:
+    return place.rpartition(".")[2] in _LONG
+
+
+def _time(value: object, place: str, *, micro: bool) -> str:
     if not isinstance(value, str):
-        raise DecodeError(_mismatch(value, path, "Time"))
-    if micro and not _MICRO_TEXT.match(value):
-        raise DecodeError(
-            f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse {path}'
-        )
-    if not _TIME_TEXT.match(value):
-        raise DecodeError(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": {path}')
-    when = datetime.fromisoformat(value[:19] + (value[19:26] if micro else "") + _zone(value))
-    form = "%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ"
-    return when.astimezone(UTC).strftime(form)
+        raise WrongType(value, place, "string")
+    said = f'parsing time "{value}"'
+    form = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    rest = value
+    for pattern, name in (*_TIME_PARTS, _MICRO_PART if micro else _FRACTION_PART, _ZONE_PART):
+        found = re.match(pattern, rest)
+        if found is None:
+            raise DecodeError(f'{said} as "{form}": cannot parse "{rest}" as "{name}"')
+        rest = rest[found.end() :]
+    if rest:
+        raise DecodeError(f'{said}: extra text: "{rest}"')
+    try:
+        when = datetime.fromisoformat(value[:19] + (value[19:26] if micro else "") + _zone(value))
+    except ValueError as error:
+        month = int(value[5:7])
+        part = "month" if not 1 <= month <= 12 else "day" if int(value[11:13]) < 24 else "hour"
+        raise DecodeError(f"{said}: {part} out of range") from error
+    written = "%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ"
+    return when.astimezone(UTC).strftime(written)
 
 
 def _zone(value: str) -> str:
     return "+00:00" if value.endswith("Z") else value[-6:]
 
 
-def _quantity(value: object, path: str) -> str:
+def _quantity(value: object) -> str:
     text = str(value) if isinstance(value, int | float | str) else ""
     if isinstance(value, bool) or not _QUANTITY.match(text):
         raise DecodeError(
-            f"quantities must match the regular expression "
-            f"'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$': {path}"
+            "quantities must match the regular expression "
+            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
         )
     return text
 
 
-def _base64(value: object, path: str) -> str:
+def _base64(value: object, place: str) -> str:
     if not isinstance(value, str):
-        raise DecodeError(_mismatch(value, path, "bytes"))
+        raise WrongType(value, place, "[]uint8")
     try:
         base64.b64decode(value, validate=True)
     except binascii.Error as error:
-        raise DecodeError(f"illegal base64 data: {path}") from error
+        strange = re.search(r"[^A-Za-z0-9+/]", value)
+        where = strange.start() if strange else len(value)
+        raise DecodeError(f"illegal base64 data at input byte {where}") from error
     return value

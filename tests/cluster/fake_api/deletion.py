@@ -9,13 +9,14 @@ from enum import Enum
 from typing import Any
 
 from cluster.fake_api.metadata import stamp
-from cluster.fake_api.problems import bad_request
+from cluster.fake_api.problems import bad_request, invalid_as, unsupported, wrong
 from cluster.fake_api.resources import DEFINITIONS, JOBS, NAMESPACES, PODS, Resource
 
 Json = dict[str, Any]
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
+CLAIM_IN_USE = "kubernetes.io/pvc-protection"
 DEFINITION_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 
 
@@ -42,8 +43,13 @@ def read_options(body: Json | None, query: dict[str, str]) -> DeleteOptions:
     if body:
         conditions = body.get("preconditions") or {}
         policy = body.get("propagationPolicy")
-        if policy is None and body.get("orphanDependents") is not None:
-            policy = "Orphan" if body["orphanDependents"] else "Background"
+        orphan = body.get("orphanDependents")
+        if policy is not None and orphan is not None:
+            why = "orphanDependents and deletionPropagation cannot be both set"
+            causes = [wrong("propagationPolicy", policy, why)]
+            raise invalid_as("DeleteOptions", "meta.k8s.io", "", causes)
+        if policy is None and orphan is not None:
+            policy = "Orphan" if orphan else "Background"
         options = DeleteOptions(
             policy,
             body.get("gracePeriodSeconds"),
@@ -53,13 +59,17 @@ def read_options(body: Json | None, query: dict[str, str]) -> DeleteOptions:
         )
     else:
         grace = query.get("gracePeriodSeconds")
+        if grace is not None and not grace.removeprefix("-").isdigit():
+            raise bad_request(f'strconv.ParseInt: parsing "{grace}": invalid syntax')
         options = DeleteOptions(
             query.get("propagationPolicy"),
             None if grace is None else int(grace),
             dry_run="dryRun" in query,
         )
     if options.policy not in (None, "Background", "Foreground", "Orphan"):
-        raise bad_request(f"invalid propagationPolicy: {options.policy!r}")
+        allowed = ["Foreground", "Background", "Orphan", "nil"]
+        causes = [unsupported("propagationPolicy", options.policy, allowed)]
+        raise invalid_as("DeleteOptions", "meta.k8s.io", "", causes)
     return options
 
 

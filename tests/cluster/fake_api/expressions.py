@@ -6,7 +6,7 @@ A rule that uses more is not looked at; `unsupported` says which those are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,22 +29,34 @@ class NotSupported(Exception):
     """The rule uses what is not read here."""
 
 
-class Absent(Exception):
-    """A field is not there: the rule fails, as in CEL."""
+class Unanswerable(Exception):
+    """The rule cannot be evaluated, so it fails. The message is CEL's."""
+
+
+@dataclass(frozen=True)
+class NotWhole:
+    """A whole number that came as one with a point, which CEL takes for another type."""
+
+    number: float
+
+
+def about_change(rule: str) -> bool:
+    """Whether the rule is about the old state, too."""
+    return re.search(r"\boldSelf\b", rule) is not None
 
 
 def holds(rule: str, value: Any, old: Any) -> bool:
-    """Whether the rule is met. One about `oldSelf` is, where there is no old state."""
+    """Whether the rule is met. One about `oldSelf` is, where there is no old state.
+
+    Raises `Unanswerable`.
+    """
     try:
         run = _compiled(rule)
     except NotSupported:
         return True
-    if old is None and re.search(r"\boldSelf\b", rule):
+    if old is None and about_change(rule):
         return True
-    try:
-        return run({"self": value, "oldSelf": old}) is True
-    except Absent:
-        return False
+    return run({"self": value, "oldSelf": old}) is True
 
 
 def unsupported(rules: list[str]) -> list[str]:
@@ -221,7 +233,7 @@ class _Parser:
             # A null that is allowed counts as absent here.
             try:
                 return inner(names) is not None
-            except Absent:
+            except Unanswerable:
                 return False
 
         return has
@@ -236,18 +248,34 @@ class _Parser:
 
 
 def _any(parts: list[Run]) -> Run:
-    return lambda names: any(part(names) for part in parts)
+    return lambda names: _decided(parts, lambda part: part(names), by=True)
 
 
 def _all(parts: list[Run]) -> Run:
-    return lambda names: all(part(names) for part in parts)
+    return lambda names: _decided(parts, lambda part: part(names), by=False)
+
+
+def _decided(many: Iterable[Any], test: Callable[[Any], Any], *, by: bool) -> bool:
+    """`by` if it is the answer of one test, also where others have none; else the opposite."""
+    unanswered: Unanswerable | None = None
+    for one in many:
+        try:
+            if bool(test(one)) is by:
+                return by
+        except Unanswerable as error:
+            unanswered = unanswered or error
+    if unanswered is not None:
+        raise unanswered
+    return not by
 
 
 def _member(run: Run, name: str) -> Run:
     def member(names: Names) -> Any:
         here = run(names)
         if not isinstance(here, dict) or name not in here:
-            raise Absent(name)
+            raise Unanswerable(f"no such key: {name}")
+        if isinstance(here[name], NotWhole):
+            raise Unanswerable("invalid data, expected int, got float64")
         return here[name]
 
     return member
@@ -288,8 +316,8 @@ _METHODS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 _MACROS: dict[str, Callable[[Any, Run], Any]] = {
-    "all": lambda many, test: all(test(one) for one in many),
-    "exists": lambda many, test: any(test(one) for one in many),
+    "all": lambda many, test: _decided(many, test, by=False),
+    "exists": lambda many, test: _decided(many, test, by=True),
     "exists_one": lambda many, test: sum(1 for one in many if test(one)) == 1,
     "filter": lambda many, test: [one for one in many if test(one)],
     "map": lambda many, test: [test(one) for one in many],

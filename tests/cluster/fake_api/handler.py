@@ -15,11 +15,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cluster.fake_api import discovery, routes
-from cluster.fake_api.api import Answer, Api, Choice, Writing
+from cluster.fake_api.api import Answer, Api, Choice, Writing, unknown_format
 from cluster.fake_api.deletion import read_options
 from cluster.fake_api.faults import Fault, Faults
 from cluster.fake_api.pod_output import PodOutput
-from cluster.fake_api.problems import Problem, bad_request
+from cluster.fake_api.problems import (
+    Problem,
+    bad_request,
+    invalid_as,
+    unrecognized,
+    unsupported,
+)
 from cluster.fake_api.record import Request, Requests
 from cluster.fake_api.routes import Route
 from cluster.fake_api.watches import WatchRequest, follow
@@ -152,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             _shut(self.connection)
         except Problem as problem:
-            self._send(request, problem.code, problem.status())
+            self._send(request, problem.code, problem.status(), _told(problem.warnings))
         except OSError:
             raise
         except Exception as error:
@@ -202,19 +208,37 @@ class Handler(BaseHTTPRequestHandler):
             self._answer_plain(request)
             return
         if not request.verb:
-            raise Problem(405, "the server does not allow this method on the requested resource")
+            said = "the server does not allow this method on the requested resource"
+            raise Problem(405, said, details={})
         if request.verb == "watch":
             self._stream(route, request)
             return
         if route.subresource == "log":
             self._log(route, request)
             return
-        answer = self._do(route, request, _parsed(body))
+        answer = self._do(route, request, self._parsed(route, request, body))
         self._suffer(faults, request, after=True)
-        more = {}
-        if answer.warnings:
-            more["Warning"] = ", ".join(f"299 - {json.dumps(one)}" for one in answer.warnings)
-        self._send(request, answer.code, answer.body, more)
+        self._send(request, answer.code, answer.body, _told(answer.warnings))
+
+    def _parsed(self, route: Route, request: Request, body: bytes) -> Any:
+        """The JSON of a body. How the server complains depends on what is asked for."""
+        writes = request.verb in ("create", "update")
+        if writes and self._body_type() not in ("", "application/json"):
+            raise unknown_format(
+                ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]
+            )
+        if not body and not writes:
+            return None
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            if request.verb == "patch":
+                raise bad_request(f"error decoding patch: {error}") from error
+            why = f"couldn't get version/kind; json parse error: {error}"
+            raise unrecognized(route.resource, why, body.decode(errors="replace")) from error
+
+    def _body_type(self) -> str:
+        return self.headers.get("Content-Type", "").partition(";")[0].strip()
 
     def _answer_plain(self, request: Request) -> None:
         if request.method == "GET":
@@ -230,7 +254,7 @@ class Handler(BaseHTTPRequestHandler):
     def _do(self, route: Route, request: Request, body: Any) -> Answer:
         api, resource, query = self.server.api, route.resource, request.query
         status = route.subresource == "status"
-        how = Writing(query.get("fieldValidation") or "Warn", "dryRun" in query)
+        how = _writing(query, request.verb)
         if route.subresource == "binding":
             api.bind(route.namespace, route.name, body["target"]["name"])
             return Answer(201, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
@@ -244,9 +268,14 @@ class Handler(BaseHTTPRequestHandler):
             case "update":
                 return api.update(resource, route.namespace, route.name, body, how, status=status)
             case "patch":
-                kind = self.headers.get("Content-Type", "").partition(";")[0].strip()
                 return api.patch(
-                    resource, route.namespace, route.name, body, kind, how, status=status
+                    resource,
+                    route.namespace,
+                    route.name,
+                    body,
+                    self._body_type(),
+                    how,
+                    status=status,
                 )
             case "delete":
                 options = read_options(body, query)
@@ -330,13 +359,24 @@ def _flag(query: dict[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("true", "1")
 
 
-def _parsed(body: bytes) -> Any:
-    if not body:
-        return None
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+def _told(warnings: tuple[str, ...]) -> dict[str, str]:
+    """The header with warnings."""
+    if not warnings:
+        return {}
+    return {"Warning": ", ".join(f"299 - {json.dumps(one)}" for one in dict.fromkeys(warnings))}
+
+
+def _writing(query: dict[str, str], verb: str) -> Writing:
+    causes = []
+    if query.get("dryRun", "All") != "All":
+        causes.append(unsupported("dryRun", [query["dryRun"]], ["All"]))
+    validation = query.get("fieldValidation") or "Warn"
+    levels = ["Ignore", "Strict", "Warn"]
+    if validation not in levels:
+        causes.append(unsupported("fieldValidation", validation, ["", *levels]))
+    if causes:
+        raise invalid_as(f"{verb.capitalize()}Options", "meta.k8s.io", "", causes)
+    return Writing(validation, "dryRun" in query)
 
 
 def _whole(query: dict[str, str], name: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.fake_api import pod_rules
 from cluster.fake_api.metadata import check_annotations, check_labels, is_label
-from cluster.fake_api.problems import Cause, required, unsupported, wrong
+from cluster.fake_api.problems import Cause, required, too_long, unsupported, wrong
 
 Json = dict[str, Any]
 
@@ -24,6 +24,7 @@ def default(job: Json) -> None:
     spec.setdefault("parallelism", 1)
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("suspend", False)
+    spec.setdefault("manualSelector", False)
     spec.setdefault("backoffLimit", _INT32_MAX if "backoffLimitPerIndex" in spec else 6)
     spec.setdefault(
         "podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed"
@@ -35,7 +36,8 @@ def default(job: Json) -> None:
     template.setdefault("metadata", {})
     pod_rules.default_spec(template.setdefault("spec", {}))
     if not job["metadata"].get("labels") and template["metadata"].get("labels"):
-        job["metadata"]["labels"] = dict(template["metadata"]["labels"])
+        # The very same: they get what is generated, too.
+        job["metadata"]["labels"] = template["metadata"]["labels"]
 
 
 def start(job: Json) -> None:
@@ -51,6 +53,8 @@ def start(job: Json) -> None:
         "batch.kubernetes.io/controller-uid": uid,
         "batch.kubernetes.io/job-name": name,
     }
+    if job["metadata"].get("labels", labels) is labels:
+        job["metadata"]["labels"] = dict(labels)
     spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
 
 
@@ -61,11 +65,11 @@ def check(job: Json) -> list[Cause]:
     for name in (
         "parallelism",
         "completions",
+        "activeDeadlineSeconds",
         "backoffLimit",
+        "ttlSecondsAfterFinished",
         "backoffLimitPerIndex",
         "maxFailedIndexes",
-        "ttlSecondsAfterFinished",
-        "activeDeadlineSeconds",
     ):
         if spec.get(name, 0) < 0:
             causes.append(wrong(f"spec.{name}", spec[name], "must be greater than or equal to 0"))
@@ -117,12 +121,11 @@ def _check_mode(job: Json) -> list[Cause]:
             unsupported("spec.podReplacementPolicy", spec["podReplacementPolicy"], allowed)
         )
     managed = spec.get("managedBy")
-    if managed is not None and ("/" not in managed or len(managed) > 63):
-        causes.append(
-            wrong(
-                "spec.managedBy", managed, "must be a domain-prefixed path of at most 63 characters"
-            )
-        )
+    if managed is not None and "/" not in managed:
+        why = 'must be a domain-prefixed path (such as "acme.io/foo")'
+        causes.append(wrong("spec.managedBy", managed, why))
+    elif managed is not None and len(managed) > 63:
+        causes.append(too_long("spec.managedBy", 63))
     return causes
 
 
@@ -214,7 +217,7 @@ def check_update(new: Json, old: Json) -> list[Cause]:
         if not elastic:
             causes.append(wrong("spec.completions", now.get("completions"), _IMMUTABLE))
     if _fixed_template(now["template"], old) != _fixed_template(was["template"], old):
-        causes.append(Cause("spec.template", f"Invalid value: (template): {_IMMUTABLE}"))
+        causes.append(wrong("spec.template.spec", now["template"]["spec"], _IMMUTABLE))
     return causes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from cluster.fake_api.problems import Problem, bad_request
+from cluster.fake_api.problems import Problem, go_text, unpatchable
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ def strategic(target: Any, patch: Any) -> Any:
             result[name] = _merged_list(result.get(name) or [], value, _MERGE_KEYS[name])
         elif name in _UNITED and isinstance(value, list):
             had = result.get(name) or []
-            result[name] = [*had, *(one for one in value if one not in had)]
+            result[name] = _in_order(had, [one for one in had if one not in value], value)
         else:
             result[name] = strategic(result.get(name), value)
     return result
@@ -64,19 +64,28 @@ def strategic(target: Any, patch: Any) -> Any:
 def _merged_list(had: list[Json], patch: list[Json], key: str) -> list[Json]:
     if any(one.get("$patch") == "replace" for one in patch):
         return [copy.deepcopy(one) for one in patch if "$patch" not in one]
-    result = list(had)
     for item in patch:
         if key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
-        place = next((at for at, one in enumerate(result) if one.get(key) == item[key]), None)
-        if item.get("$patch") == "delete":
-            if place is not None:
-                del result[place]
-        elif place is None:
-            result.append(copy.deepcopy(item))
-        else:
-            result[place] = strategic(result[place], item)
-    return result
+            said = f"map: {go_text(item)} does not contain declared merge key: {key}"
+            raise Problem(500, said, reason="")
+    were = {one.get(key): one for one in had}
+    gone = [item[key] for item in patch if item.get("$patch") == "delete"]
+    named = [item for item in patch if item.get("$patch") != "delete"]
+    now = {item[key]: strategic(were.get(item[key]), item) for item in named}
+    kept = [one for one in were if one not in now and one not in gone]
+    order = _in_order([*were], kept, [*now])
+    return [now[one] if one in now else were[one] for one in order]
+
+
+def _in_order(was: list[Any], kept: list[Any], named: list[Any]) -> list[Any]:
+    """Two lists as one, as Kubernetes orders them: where `was` has both items, it decides which is
+    first; in all other cases what the patch has named goes before what is kept."""
+    left, right = list(kept), list(dict.fromkeys(named))
+    result = []
+    while left and right:
+        first = left[0] in was and right[0] in was and was.index(left[0]) < was.index(right[0])
+        result.append((left if first else right).pop(0))
+    return result + left + right
 
 
 def json_patch(target: Json, operations: list[Json]) -> Any:
@@ -86,8 +95,8 @@ def json_patch(target: Json, operations: list[Json]) -> Any:
         try:
             _apply(document, operation)
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise Problem(
-                422, "the server rejected our request due to an error in our request"
+            raise unpatchable(
+                "the server rejected our request due to an error in our request"
             ) from error
     return document[""]
 
@@ -102,8 +111,9 @@ def _apply(document: Any, operation: Json) -> None:
     elif what == "remove":
         _remove(document, path)
     elif what == "replace":
-        _at(document, path)
-        _remove(document, path)
+        # A field that is not there is no mistake here.
+        if isinstance(_at(document, path[:-1]), list):
+            _remove(document, path)
         _add(document, path, operation["value"])
     elif what == "move":
         value = _at(document, _pointer(operation["from"]))

@@ -47,9 +47,31 @@ def default_spec(spec: Json) -> None:
 
 
 def start(pod: Json) -> None:
-    pod["status"] = {"phase": "Pending", "qosClass": "Burstable"}
+    pod["status"] = {"phase": "Pending", "qosClass": _quality(pod["spec"])}
     if "serviceAccountName" not in pod["spec"]:
         pod["spec"]["serviceAccountName"] = pod["spec"]["serviceAccount"] = "default"
+
+
+def _quality(spec: Json) -> str:
+    """How safe the pod is from being evicted."""
+    asked = [
+        one["resources"] for one in (*spec.get("containers", []), *spec.get("initContainers", []))
+    ]
+    names = ("cpu", "memory")
+    if not any(
+        name in one.get(part, {})
+        for one in asked
+        for part in ("requests", "limits")
+        for name in names
+    ):
+        return "BestEffort"
+    fixed = all(
+        name in one.get("limits", {})
+        and parse_quantity(one["limits"][name]) == parse_quantity(one["requests"][name])
+        for one in asked
+        for name in names
+    )
+    return "Guaranteed" if fixed else "Burstable"
 
 
 def check(pod: Json) -> list[Cause]:

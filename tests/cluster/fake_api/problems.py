@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,10 @@ REASONS = {
 }
 
 
+# Characters of a body that cannot be read.
+_MOST_SHOWN = 30
+
+
 class Problem(Exception):
     """An answer that is not the one hoped for."""
 
@@ -36,8 +41,11 @@ class Problem(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.reason = reason or REASONS.get(code, "Unknown")
+        # An empty reason: the server gives none.
+        self.reason = REASONS.get(code, "Unknown") if reason is None else reason
         self.details = details
+        # What the client is told besides.
+        self.warnings: tuple[str, ...] = ()
 
     def status(self) -> Json:
         """The body of the answer."""
@@ -47,10 +55,11 @@ class Problem(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        if self.reason:
+            body["reason"] = self.reason
+        if self.details is not None:
             body["details"] = self.details
         return body
 
@@ -92,14 +101,37 @@ def unsupported(field: str, value: object, allowed: list[str]) -> Cause:
     )
 
 
+def too_many(field: str, size: int, most: int) -> Cause:
+    """The field has too many items."""
+    noun = "item" if most == 1 else "items"
+    return Cause(
+        field, f"Too many: {size}: must have at most {most} {noun}", reason="FieldValueTooMany"
+    )
+
+
+def too_long(field: str, most: int) -> Cause:
+    """The field's value is too long."""
+    return Cause(field, f"Too long: may not be more than {most} bytes", reason="FieldValueTooLong")
+
+
 def _quoted(value: object) -> str:
-    if isinstance(value, str):
-        return f'"{value}"'
+    """A value as the server prints it: as JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def go_text(value: object) -> str:
+    """A decoded JSON value as Go prints it with %v."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(go_text(one) for one in value) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None:
-        return "null"
-    return str(value)
+    return "<nil>" if value is None else str(value)
+
+
+def _kind(resource: Resource) -> str:
+    return f"{resource.kind}.{resource.group}" if resource.group else resource.kind
 
 
 def _details(resource: Resource, name: str) -> Json:
@@ -121,6 +153,18 @@ def already_exists(resource: Resource, name: str) -> Problem:
         f'{resource.qualified} "{name}" already exists',
         reason="AlreadyExists",
         details=_details(resource, name),
+    )
+
+
+def mistaken(resource: Resource, name: str, what: str, wanted: str, has: str) -> Problem:
+    """A precondition of a deletion does not hold. Here the server names the kind."""
+    since = "deleted and then recreated" if what == "UID" else "modified"
+    return Problem(
+        409,
+        f'Operation cannot be fulfilled on {_kind(resource)} "{name}": the {what} in the '
+        f"precondition ({wanted}) does not match the {what} in record ({has}). The object might "
+        f"have been {since}",
+        details={**_details(resource, name), "kind": resource.kind},
     )
 
 
@@ -150,27 +194,51 @@ def forbidden(resource: Resource, name: str, why: str, causes: list[Json]) -> Pr
 
 
 def invalid(resource: Resource, name: str, causes: list[Cause]) -> Problem:
-    lines = [cause.line() for cause in causes]
+    return invalid_as(resource.kind, resource.group, name, causes)
+
+
+def invalid_as(kind: str, group: str, name: str, causes: list[Cause]) -> Problem:
+    """As `invalid`, under a name of the server's choice: it does not always name the kind."""
+    # Said once, listed each time.
+    lines = list(dict.fromkeys(cause.line() for cause in causes))
     told = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
-    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    details: Json = {"name": name, "kind": resource.kind}
-    if resource.group:
-        details["group"] = resource.group
+    details: Json = {"name": name, "kind": kind, "group": group}
+    details = {key: value for key, value in details.items() if value}
     details["causes"] = [
         {"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes
     ]
-    return Problem(422, f'{kind} "{name}" is invalid: {told}', details=details)
+    shown = f"{kind}.{group}" if group else kind
+    return Problem(422, f'{shown} "{name}" is invalid: {told}', details=details)
+
+
+def invalid_patch(patch: str, why: str) -> Problem:
+    """What a patch makes is not an object of the kind. `patch`: what the server shows of it."""
+    return invalid_as("", "", "", [wrong("patch", patch, why)])
+
+
+def unpatchable(message: str) -> Problem:
+    """A JSON patch that cannot be carried out."""
+    return Problem(422, message, details={})
 
 
 def bad_request(message: str) -> Problem:
     return Problem(400, message)
 
 
-def undecodable(resource: Resource, why: str) -> Problem:
-    """The body is not an object of this kind."""
+def undecodable(resource: Resource, why: str, kind: str = "", version: str = "") -> Problem:
+    """The body is not an object of this kind. `kind`, `version`: what it says it is."""
     return bad_request(
-        f'{resource.kind} in version "{resource.version}" cannot be handled as a '
-        f"{resource.kind}: {why}"
+        f'{kind or resource.kind} in version "{version or resource.version}" cannot be handled as '
+        f"a {resource.kind}: {why}"
+    )
+
+
+def unrecognized(resource: Resource, why: str, data: str) -> Problem:
+    """The body does not even say what it is."""
+    shown = data if len(data) <= _MOST_SHOWN else f"{data[:_MOST_SHOWN]} ..."
+    return bad_request(
+        f"the object provided is unrecognized (must be of type {resource.kind}): {why} "
+        f"({shown or '<empty>'})"
     )
 
 
@@ -181,7 +249,7 @@ def too_old(version: int, oldest: int) -> Problem:
 def too_new(version: int, newest: int) -> Problem:
     return Problem(
         504,
-        f"Too large resource version: {version}, current: {newest}",
+        f"Timeout: Too large resource version: {version}, current: {newest}",
         details={
             "causes": [
                 {

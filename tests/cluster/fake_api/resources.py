@@ -58,7 +58,8 @@ def _core(plural: str, kind: str, **more: Any) -> Resource:
 
 
 NAMESPACES = _core("namespaces", "Namespace", namespaced=False, returns_deleted=True)
-PODS = _core("pods", "Pod", status=True, returns_deleted=True)
+PODS = _core("pods", "Pod", status=True, generation=True, returns_deleted=True)
+CLAIMS = _core("persistentvolumeclaims", "PersistentVolumeClaim", status=True, returns_deleted=True)
 CONFIG_MAPS = _core("configmaps", "ConfigMap")
 SECRETS = _core("secrets", "Secret")
 EVENTS = _core("events", "Event", model="CoreV1Event", create_on_update=True)
@@ -99,7 +100,7 @@ BUILT_IN = (
     LEASES,
     DEFINITIONS,
     _core("services", "Service"),
-    _core("persistentvolumeclaims", "PersistentVolumeClaim", returns_deleted=True),
+    CLAIMS,
     _core("serviceaccounts", "ServiceAccount"),
     _core("nodes", "Node", namespaced=False),
 )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.fake_api import definition_rules, job_rules, pod_rules
-from cluster.fake_api.problems import Cause, forbidden_field, required, wrong
+from cluster.fake_api.deletion import CLAIM_IN_USE
+from cluster.fake_api.problems import Cause, forbidden_field, required, too_long, unsupported, wrong
 from cluster.fake_api.resources import Resource
 
 Json = dict[str, Any]
@@ -62,16 +63,22 @@ def _check_map(value: Json) -> list[Cause]:
         wrong(
             f"data[{key}]",
             key,
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
+            "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is "
+            "'[-._a-zA-Z0-9]+')",
         )
         for key in keys
         if not _MAP_KEY.match(key)
     ]
+    causes += [
+        wrong(f"data[{key}]", key, "duplicate of key present in binaryData")
+        for key in value.get("data", {})
+        if key in value.get("binaryData", {})
+    ]
     size = sum(len(one.encode()) for one in value.get("data", {}).values())
+    size += sum(len(base64.b64decode(one)) for one in value.get("binaryData", {}).values())
     if size > _MAP_BYTES:
-        causes.append(
-            Cause("", f"Too long: may not be more than {_MAP_BYTES} bytes", "FieldValueTooLong")
-        )
+        causes.append(too_long("[]", _MAP_BYTES))
     return causes
 
 
@@ -113,6 +120,15 @@ def _check_lease(value: Json) -> list[Cause]:
     return causes
 
 
+def _default_event(value: Json) -> None:
+    """What the server always writes, also when it is empty."""
+    value.setdefault("source", {})
+    for name in ("firstTimestamp", "lastTimestamp", "eventTime"):
+        value.setdefault(name, None)
+    for name in ("reportingComponent", "reportingInstance"):
+        value.setdefault(name, "")
+
+
 def _check_event(value: Json) -> list[Cause]:
     causes = []
     about = value.get("involvedObject", {}).get("namespace", "")
@@ -136,18 +152,50 @@ def _default_claim(value: Json) -> None:
     value.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
 
 
-def _check_claim_update(new: Json, old: Json) -> list[Cause]:
-    def fixed(claim: Json) -> Json:
-        free = ("resources", "volumeName", "volumeAttributesClassName")
-        return {name: one for name, one in claim["spec"].items() if name not in free}
+def _start_claim(value: Json) -> None:
+    value["status"] = {"phase": "Pending"}
+    finalizers = value["metadata"].setdefault("finalizers", [])
+    if CLAIM_IN_USE not in finalizers:
+        finalizers.append(CLAIM_IN_USE)
 
-    if fixed(new) == fixed(old):
-        return []
-    return [
-        forbidden_field(
-            "spec", "spec is immutable after creation except resources.requests for bound claims"
-        )
+
+_ACCESS_MODES = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+
+
+def _check_claim(value: Json) -> list[Cause]:
+    spec = value["spec"]
+    modes = spec.get("accessModes") or []
+    causes = [] if modes else [required("spec.accessModes", "at least 1 access mode is required")]
+    causes += [
+        unsupported("spec.accessModes", mode, _ACCESS_MODES)
+        for mode in modes
+        if mode not in _ACCESS_MODES
     ]
+    if "storage" not in spec.get("resources", {}).get("requests", {}):
+        causes.append(required("spec.resources[storage]"))
+    return causes
+
+
+def _check_claim_update(new: Json, old: Json) -> list[Cause]:
+    was, now = dict(old["spec"]), dict(new["spec"])
+    # These may be written once; after that the claim is fixed but for its size when it is bound.
+    for name in ("volumeName", "storageClassName"):
+        if name not in was and name in now:
+            was[name] = now[name]
+    if old.get("status", {}).get("phase") == "Bound":
+        for name in ("resources", "volumeAttributesClassName"):
+            was.pop(name, None)
+            now.pop(name, None)
+    causes = []
+    if now != was:
+        why = (
+            "spec is immutable after creation except resources.requests and "
+            "volumeAttributesClassName for bound claims\n"
+        )
+        causes.append(forbidden_field("spec", why))
+    if now.get("volumeMode") != was.get("volumeMode"):
+        causes.append(wrong("volumeMode", now.get("volumeMode"), "field is immutable"))
+    return causes
 
 
 def _default_service(value: Json) -> None:
@@ -176,9 +224,14 @@ _TABLE = {
     "configmaps": Rules(check=_check_map, check_update=_check_map_update),
     "secrets": Rules(default=_default_secret, check=_check_map, check_update=_check_map_update),
     "leases.coordination.k8s.io": Rules(check=_check_lease),
-    "events": Rules(check=_check_event),
+    "events": Rules(default=_default_event, check=_check_event),
     "services": Rules(default=_default_service),
-    "persistentvolumeclaims": Rules(default=_default_claim, check_update=_check_claim_update),
+    "persistentvolumeclaims": Rules(
+        default=_default_claim,
+        create=_start_claim,
+        check=_check_claim,
+        check_update=_check_claim_update,
+    ),
     "customresourcedefinitions.apiextensions.k8s.io": Rules(
         default=definition_rules.default,
         create=definition_rules.start,

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from cluster.fake_api import expressions
-from cluster.fake_api.problems import Cause, required, unsupported, wrong
+from cluster.fake_api.problems import (
+    Cause,
+    forbidden_field,
+    required,
+    too_long,
+    too_many,
+    unsupported,
+    wrong,
+)
 
 Json = dict[str, Any]
 
@@ -21,7 +31,7 @@ def prune(value: Json, schema: Json) -> tuple[Json, list[str]]:
     result = {name: value[name] for name in _ALWAYS_KNOWN if name in value}
     rest = {name: one for name, one in value.items() if name not in _ALWAYS_KNOWN}
     result |= _pruned(rest, schema, "", unknown)
-    return result, unknown
+    return result, sorted(unknown)
 
 
 def _pruned(value: Any, schema: Json, path: str, unknown: list[str]) -> Any:
@@ -70,20 +80,74 @@ def fill_defaults(value: Any, schema: Json) -> None:
             fill_defaults(one, schema["items"])
 
 
-def check(value: Json, schema: Json, old: Json | None) -> list[Cause]:
-    """All that the schema refuses, its rules included. `old` is the state before an update.
+# What keeps the rules from being looked at.
+_BLOCKING = (
+    "FieldValueNotSupported",
+    "FieldValueRequired",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+)
+# A value that is not there.
+_NONE = object()
 
-    Rules are only looked at when the rest is right, as they may rely on it.
+
+def check(
+    value: Json, schema: Json, old: Json | None, others: list[Cause], *, status: bool = False
+) -> tuple[list[Cause], list[str]]:
+    """All that the schema refuses, its rules included, and what it only warns of.
+
+    `old` is the state before an update: what was wrong before and stays the same is not refused
+    (ratcheting). `others`: what else is wrong with the object. Rules are only looked at when
+    nothing is wrong that they could rely on. `status`: only that may have changed.
     """
     # metadata is checked elsewhere; the schema may only restrict its name.
-    causes = _Check().run(value, schema, "")
-    if causes:
-        return causes
-    return _rules(value, schema, "", old)
+    if status:
+        causes = _check_status(value, schema, old)
+    else:
+        causes = _Check().run(value, schema, "", _NONE if old is None else old)
+    if not rules_in(schema):
+        return causes, []
+    if any(cause.reason in _BLOCKING for cause in (*others, *causes)):
+        why = (
+            "some validation rules were not checked because the object was invalid; correct the "
+            "existing errors to complete validation"
+        )
+        return [*causes, wrong("<nil>", None, why)], []
+    rules = _Rules()
+    rules.run(value, schema, "", _NONE if old is None else old, held=False)
+    return causes + rules.causes, rules.warnings
+
+
+def _check_status(value: Json, schema: Json, old: Json | None) -> list[Cause]:
+    """The status alone. In the messages, paths begin in it."""
+    inner = schema.get("properties", {}).get("status")
+    if inner is None or "status" not in value:
+        return []
+    causes = _Check().run(value["status"], inner, "", _before(old, "status"))
+    return [
+        cause
+        if cause.field == "<nil>"
+        else replace(cause, field=f"status.{cause.field}".removesuffix("."))
+        for cause in causes
+    ]
+
+
+def _same(value: Any, old: Any) -> bool:
+    """Whether nothing has changed; in JSON, 1, 1.0 and true are three things."""
+    return old is not _NONE and json.dumps(value, sort_keys=True) == json.dumps(old, sort_keys=True)
+
+
+def _before(old: Any, name: str) -> Any:
+    return old.get(name, _NONE) if isinstance(old, dict) else _NONE
 
 
 class _Check:
-    def run(self, value: Any, schema: Json, path: str) -> list[Cause]:
+    def run(self, value: Any, schema: Json, path: str, old: Any) -> list[Cause]:
+        causes = self._all(value, schema, path, old)
+        return [] if causes and _same(value, old) else causes
+
+    def _all(self, value: Any, schema: Json, path: str, old: Any) -> list[Cause]:
         if value is None:
             if schema.get("nullable"):
                 return []
@@ -96,33 +160,28 @@ class _Check:
                 )
             ]
         causes = self._type(value, schema, path)
-        if causes:
-            return causes
         causes += self._plain(value, schema, path)
         if isinstance(value, dict):
-            causes += self._object(value, schema, path)
+            causes += self._object(value, schema, path, old)
         elif isinstance(value, list):
-            causes += self._list(value, schema, path)
+            causes += self._list(value, schema, path, old)
         causes += self._combined(value, schema, path)
         return causes
 
     def _type(self, value: Any, schema: Json, path: str) -> list[Cause]:
         if schema.get("x-kubernetes-int-or-string"):
             good = isinstance(value, int | str) and not isinstance(value, bool)
-            wanted = "integer or string"
+            wanted = "integer,string"
         else:
             wanted = schema.get("type", "")
             good = not wanted or _is_a(value, wanted)
         if good:
             return []
-        shown = (
-            "object" if isinstance(value, dict) else "array" if isinstance(value, list) else value
-        )
         found = _kind_of(value)
         return [
             Cause(
                 path,
-                f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{shown}"',
+                f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{found}"',
                 "FieldValueTypeInvalid",
             )
         ]
@@ -132,35 +191,39 @@ class _Check:
         if "enum" in schema and value not in schema["enum"]:
             causes.append(unsupported(path, value, [str(one) for one in schema["enum"]]))
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if schema.get("type") == "integer" and value % 1:
+                why = f"Checked value must be of type integer (default format) in {path}"
+                causes.append(wrong("<nil>", "", why))
             causes += _check_number(value, schema, path)
         if isinstance(value, str):
             causes += _check_text(value, schema, path)
         return causes
 
-    def _object(self, value: Json, schema: Json, path: str) -> list[Cause]:
-        causes = []
-        for name in schema.get("required", []):
-            if name not in value:
-                causes.append(required(f"{path}.{name}" if path else name))
-        causes += _check_size(len(value), schema, path, "Properties")
+    def _object(self, value: Json, schema: Json, path: str, old: Any) -> list[Cause]:
+        causes = _check_size(len(value), schema, path, "Properties")
         properties: Json = schema.get("properties", {})
         more = schema.get("additionalProperties")
+        # Of several fields, the real server tells in any order.
         for name, one in value.items():
             here = f"{path}.{name}" if path else name
             if not path and name in _ALWAYS_KNOWN:
                 continue
             if name in properties:
-                causes += self.run(one, properties[name], here)
+                causes += self.run(one, properties[name], here, _before(old, name))
             elif isinstance(more, dict):
-                causes += self.run(one, more, here)
+                causes += self.run(one, more, here, _before(old, name))
+        for name in schema.get("required", []):
+            if name not in value:
+                causes.append(required(f"{path}.{name}" if path else name))
         return causes
 
-    def _list(self, value: list[Any], schema: Json, path: str) -> list[Cause]:
-        causes = _check_size(len(value), schema, path, "Items")
+    def _list(self, value: list[Any], schema: Json, path: str, old: Any) -> list[Cause]:
+        causes = []
         items = schema.get("items")
         if isinstance(items, dict):
             for at, one in enumerate(value):
-                causes += self.run(one, items, f"{path}[{at}]")
+                causes += self.run(one, items, f"{path}[{at}]", _partner(one, schema, old))
+        causes += _check_size(len(value), schema, path, "Items")
         keys = schema.get("x-kubernetes-list-map-keys", [])
         kind = schema.get("x-kubernetes-list-type")
         if kind in ("set", "map"):
@@ -177,18 +240,19 @@ class _Check:
     def _combined(self, value: Any, schema: Json, path: str) -> list[Cause]:
         causes = []
         for inner in schema.get("allOf", []):
-            causes += self.run(value, inner, path)
+            causes += self.run(value, inner, path, _NONE)
         any_of = schema.get("anyOf", [])
-        if any_of and all(self.run(value, inner, path) for inner in any_of):
+        if any_of and all(self.run(value, inner, path, _NONE) for inner in any_of):
             causes.append(
                 wrong(path, "", f"{path} in body must validate at least one schema (anyOf)")
             )
         one_of = schema.get("oneOf", [])
-        if one_of and sum(1 for inner in one_of if not self.run(value, inner, path)) != 1:
+        fits = [inner for inner in one_of if not self.run(value, inner, path, _NONE)]
+        if one_of and len(fits) != 1:
             causes.append(
                 wrong(path, "", f"{path} in body must validate one and only one schema (oneOf)")
             )
-        if "not" in schema and not self.run(value, schema["not"], path):
+        if "not" in schema and not self.run(value, schema["not"], path, _NONE):
             causes.append(wrong(path, "", f"{path} in body must not validate the schema (not)"))
         return causes
 
@@ -238,9 +302,7 @@ def _check_text(value: str, schema: Json, path: str) -> list[Cause]:
     causes = []
     if len(value) > schema.get("maxLength", len(value)):
         most = schema["maxLength"]
-        causes.append(
-            Cause(path, f"Too long: may not be more than {most} bytes", "FieldValueTooLong")
-        )
+        causes.append(too_long(path, most))
     if len(value) < schema.get("minLength", 0):
         least = schema["minLength"]
         causes.append(wrong(path, value, f"{path} in body should be at least {least} chars long"))
@@ -259,9 +321,7 @@ def _check_size(size: int, schema: Json, path: str, what: str) -> list[Cause]:
     causes = []
     if size > schema.get(f"max{what}", size):
         most = schema[f"max{what}"]
-        causes.append(
-            Cause(path, f"Too many: {size}: must have at most {most} items", "FieldValueTooMany")
-        )
+        causes.append(too_many(path, size, most))
     if size < schema.get(f"min{what}", 0):
         least = schema[f"min{what}"]
         causes.append(
@@ -270,42 +330,93 @@ def _check_size(size: int, schema: Json, path: str, what: str) -> list[Cause]:
     return causes
 
 
-def _rules(value: Any, schema: Json, path: str, old: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    if value is None:
-        return causes
-    for rule in schema.get("x-kubernetes-validations", []):
-        if not expressions.holds(rule["rule"], value, old):
-            said = rule.get("message") or f"failed rule: {rule['rule'].strip()}"
-            where = path + rule.get("fieldPath", "") if path else rule.get("fieldPath", "")[1:]
-            causes.append(
-                Cause(
-                    where or path,
-                    f'Invalid value: "{_kind_of(value)}": {said}',
-                    rule.get("reason", "FieldValueInvalid"),
+class _Rules:
+    """What the rules of a schema say of an object."""
+
+    def __init__(self) -> None:
+        self.causes: list[Cause] = []
+        self.warnings: list[str] = []
+
+    def run(self, value: Any, schema: Json, path: str, old: Any, *, held: bool) -> None:
+        """`held`: a part of the object around this one is as it was."""
+        if value is None:
+            return
+        held = held or _same(value, old)
+        for rule in schema.get("x-kubernetes-validations", []):
+            self._rule(rule, value, schema, path, old, held=held)
+        if isinstance(value, dict):
+            more = schema.get("additionalProperties")
+            for name, one in value.items():
+                inner = schema.get("properties", {}).get(
+                    name, more if isinstance(more, dict) else None
                 )
-            )
+                if inner is not None:
+                    here = f"{path}.{name}" if path else name
+                    self.run(one, inner, here, _before(old, name), held=held)
+        elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+            for at, one in enumerate(value):
+                partner = _partner(one, schema, old)
+                self.run(one, schema["items"], f"{path}[{at}]", partner, held=held)
+
+    def _rule(
+        self, rule: Json, value: Any, schema: Json, path: str, old: Any, *, held: bool
+    ) -> None:
+        said = (rule.get("message") or rule["rule"]).strip()
+        try:
+            before = None if old is _NONE else _numbers(old, schema)
+            good = expressions.holds(rule["rule"], _numbers(value, schema), before)
+        except expressions.Unanswerable as error:
+            why = f"{error} evaluating rule: {said}"
+            self.causes.append(wrong(path or "<nil>", schema.get("type"), why))
+            return
+        if good:
+            return
+        where = path + rule.get("fieldPath", "") if path else rule.get("fieldPath", "")[1:]
+        if "message" not in rule:
+            said = f"failed rule: {said}"
+        cause = _refusal(where or "<nil>", value, said, rule.get("reason", "FieldValueInvalid"))
+        if held and not expressions.about_change(rule["rule"]):
+            self.warnings.append(cause.line())
+        else:
+            self.causes.append(cause)
+
+
+def _refusal(path: str, value: Any, said: str, reason: str) -> Cause:
+    if reason == "FieldValueRequired":
+        return required(path, said)
+    if reason == "FieldValueForbidden":
+        return forbidden_field(path, said)
+    if reason == "FieldValueDuplicate":
+        return Cause(path, f"Duplicate value: {json.dumps(value)}", reason)
+    if isinstance(value, dict | list):
+        return Cause(path, f"Invalid value: {said}")
+    return wrong(path, value, said)
+
+
+def _numbers(value: Any, schema: Json) -> Any:
+    """The value as rules see it."""
+    if isinstance(value, float) and schema.get("type") == "integer":
+        return expressions.NotWhole(value)
     if isinstance(value, dict):
-        before = old if isinstance(old, dict) else {}
+        properties: Json = schema.get("properties", {})
         more = schema.get("additionalProperties")
-        for name, one in value.items():
-            inner = schema.get("properties", {}).get(name, more if isinstance(more, dict) else None)
-            if inner is not None:
-                here = f"{path}.{name}" if path else name
-                causes += _rules(one, inner, here, before.get(name))
-    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
-        for at, one in enumerate(value):
-            causes += _rules(one, schema["items"], f"{path}[{at}]", _partner(one, schema, old))
-    return causes
+        rest: Json = more if isinstance(more, dict) else {}
+        return {name: _numbers(one, properties.get(name, rest)) for name, one in value.items()}
+    if isinstance(value, list):
+        items: Json = schema.get("items") or {}
+        return [_numbers(one, items) for one in value]
+    return value
 
 
 def _partner(item: Any, schema: Json, old: Any) -> Any:
     """The item before the update: only items of a list with keys can be told apart."""
     keys = schema.get("x-kubernetes-list-map-keys")
     if not keys or not isinstance(old, list):
-        return None
+        return _NONE
+    if not isinstance(item, dict):
+        return _NONE
     wanted = [item.get(key) for key in keys]
-    return next((one for one in old if [one.get(key) for key in keys] == wanted), None)
+    return next((one for one in old if [one.get(key) for key in keys] == wanted), _NONE)
 
 
 def rules_in(schema: Json) -> list[str]:

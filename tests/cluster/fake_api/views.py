@@ -28,6 +28,9 @@ def shown(stored: Json, resource: Resource) -> Json:
         for old, new in _EVENT_NAMES.items():
             if old in result:
                 result[new] = result.pop(old)
+        for name in ("reportingController", "reportingInstance", "note"):
+            if not result.get(name):
+                result.pop(name, None)
     return result
 
 
