@@ -31,7 +31,7 @@ def granted(made: list[Made], template: str) -> dict[str, set[Right]]:
 
 def test_the_controller_may_do_what_it_does(newest: Helm) -> None:
     made = newest.template("namespaces", release="other", namespace="hdgan")
-    done = rights("__main__")
+    done = rights("program")
     lease = {right for right in done if right[1] == "leases"}
     assert lease == {
         ("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")
@@ -111,7 +111,7 @@ def test_the_check_finds_the_rights_sufficient(newest: Helm, tmp_path: Path) -> 
 
 
 def test_the_check_knows_all_the_controller_does() -> None:
-    assert rights("__main__") == NAMESPACE_RIGHTS | LEASE_RIGHTS
+    assert rights("program") == NAMESPACE_RIGHTS | LEASE_RIGHTS
 
 
 def test_without_schedules_there_is_no_submitter(newest: Helm) -> None:

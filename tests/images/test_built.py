@@ -47,15 +47,7 @@ def python(code: str) -> How:
     return How(command=["python", "-c", code])
 
 
-@pytest.mark.parametrize(
-    "room",
-    [
-        pytest.param(room, marks=pytest.mark.xfail(reason="hdgan has no --version yet"))
-        if room == "desk"
-        else room
-        for room in ROOMS
-    ],
-)
+@pytest.mark.parametrize("room", ROOMS)
 def test_it_starts_and_tells_its_version(room: str, engine: Engine, image_of: ImageOf) -> None:
     ended = engine.run(image_of(room), How(arguments=["--version"]))
 

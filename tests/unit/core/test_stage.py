@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +21,7 @@ from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.request import InputRef
 from hdgan.core.store import open_store
 from hdgan.core.work import WorkState
-from support.stage_process import fake_request, finish, read_until, run, start
+from support.stage_process import TESTS, fake_request, finish, read_until, run, start
 
 
 def test_a_filled_output_is_committed_and_reported(tmp_path: Path) -> None:
@@ -292,3 +295,36 @@ def _get(port: int, path: str, host: str = "127.0.0.1") -> str:
     with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=5) as answer:
         text: str = answer.read().decode()
         return text
+
+
+def test_a_stop_that_comes_while_libraries_are_imported_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(fake_request(tmp_path, "measure").model_dump_json(by_alias=True))
+    program = (
+        "import hdgan.core.held_signals, time; print('held', flush=True); time.sleep(1);"
+        "from support.fake_stage import fake; from hdgan.core.stage import main;"
+        "main(fake('fake'))"
+    )
+    environment = {
+        **os.environ,
+        "HDGAN_REQUEST": str(path),
+        "PYTHONPATH": str(TESTS),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(30) == 75
+
+
+def test_every_service_holds_signals_back_before_it_imports_anything_else() -> None:
+    programs = sorted(TESTS.parent.glob("services/*/src/hdgan/*/__main__.py"))
+    programs += sorted(TESTS.parent.glob("k8s/*/src/hdgan/*/__main__.py"))
+    assert len(programs) == 6
+    for path in programs:
+        imports = [line for line in path.read_text().splitlines() if "import" in line[:7]]
+        ours = [line for line in imports if "hdgan" in line]
+        assert ours[0].startswith("import hdgan.core.held_signals"), path

@@ -73,6 +73,26 @@ def scratch_for(file: Path, scratch: Path | None) -> Path:
     return (scratch or file.parent / "scratch").absolute()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hdgan {version('hdgan-core')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and end."
+        ),
+    ] = False,
+) -> None:
+    """From unlabelled slides to labelled synthetic histology images."""
+
+
 @app.command()
 def run(
     file: RunFile,

@@ -525,6 +525,8 @@ class _Signals:
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._on_signal)
+        # See `held_signals`: what has come since the process began is heard now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._before))
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -1,5 +1,6 @@
 """`python -m hdgan.tiler`: run the request named by HDGAN_REQUEST."""
 
+import hdgan.core.held_signals  # noqa: F401 (first: until the stage can hear them)
 from hdgan.core.stage import main
 from hdgan.tiler.stage import TILER
 
