@@ -61,11 +61,11 @@ class Forward:
             if opened is None:
                 return  # closed at once: whoever connected tries again
             far, session = opened
-            back = threading.Thread(target=_pump, args=(far, near), daemon=True)
-            back.start()
-            _pump(near, far)
-            back.join()
-            session.close()
+            with contextlib.closing(session), contextlib.closing(far):
+                back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+                back.start()
+                _pump(near, far)
+                back.join()
 
     def _open(self) -> tuple[socket.socket, client.ApiClient] | None:
         for attempt in range(ATTEMPTS):
