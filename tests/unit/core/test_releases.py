@@ -36,10 +36,12 @@ def made(store: Store, number: int, run: str = "small", content: int | None = No
     attempt.add_bytes("shard.tar", str(content).encode())
     manifest = attempt.commit({}).manifest
     dataset = InputRef(stage="dataset", key=manifest.key, content_digest=manifest.content_digest)
-    others = {
-        name: InputRef(stage=name, key=f"{1:064x}", content_digest=f"{1:064x}")
-        for name in ("gan-trainer", "candidates", "annotations", "classifier")
-    }
+    others = {}
+    for name in ("gan-trainer", "candidates", "annotations", "classifier"):
+        other = Attempt(store, name, f"{1:064x}")
+        other.add_bytes("made", name.encode())
+        found = other.commit({}).manifest
+        others[name] = InputRef(stage=name, key=found.key, content_digest=found.content_digest)
     document = small_run("metadata.name", run)
     spec = document.spec.model_copy(update={"dataset": "skin"})
     return release_of(
@@ -85,7 +87,7 @@ def test_promote_and_roll_back(store: Store) -> None:
         publish(store, release)
     assert roll_back(store, "skin") == two
     assert roll_back(store, "skin") == one
-    with pytest.raises(InputMissing, match="first release"):
+    with pytest.raises(InputMissing, match="no release of skin that is whole"):
         roll_back(store, "skin")
     # A run that is done again does not undo what a person decided.
     assert publish(store, three).release == three.name
@@ -104,7 +106,7 @@ def test_a_release_whose_dataset_is_gone_is_not_promoted(store: Store) -> None:
     store.delete(f"artifacts/dataset/{first.artifacts['dataset'].key}/manifest.json")
     with pytest.raises(InputMissing, match="is not in"):
         promote(store, "skin", first.name)
-    with pytest.raises(InputMissing, match="is not in"):
+    with pytest.raises(InputMissing, match="no release of skin that is whole"):
         roll_back(store, "skin")
     assert latest(store, "skin") == second
 
@@ -190,34 +192,86 @@ def test_writers_at_once_leave_one_latest_that_all_see(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert len(releases.releases(store, "skin")) == 6
-    first = latest(store, "skin")
-    assert first in all_of_them
-    assert latest(store, "skin") == first
+    pointers = sorted(store.list("datasets/skin/pointer/"))
+    assert len(pointers) == 6
+    newest = latest(store, "skin")
+    assert newest is not None
+    # What readers of the file see is what the highest pointer says.
+    assert store.get("datasets/skin/latest.json") == store.get(pointers[-1])
+    assert newest.name in store.get(pointers[-1]).decode()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from("pra"), st.integers(0, 4)), max_size=12))
 def test_whatever_is_done_the_latest_is_what_was_done_last(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
     store = open_store((tmp_path_factory.mktemp("releases") / "store").as_uri())
     known = [made(store, number) for number in range(5)]
-    expected: Release | None = None
+    history: list[Release] = []
+    """What was the latest, the last one being it, without what was rolled back."""
     published: set[int] = set()
     for step, number in steps:
         if step == "p":
             publish(store, known[number])
             if number not in published:
-                expected = known[number]
+                history.append(known[number])
             published.add(number)
         elif step == "r":
-            before = [n for n in sorted(published) if expected and n < known.index(expected)]
+            before = [one for one in history if one != history[-1]]
             if before:
-                expected = known[before[-1]]
-                assert roll_back(store, "skin") == expected
-        elif number in published:
-            expected = promote(store, "skin", known[number].name)
-        assert latest(store, "skin") == expected
+                history = history[: len(history) - 1 - history[::-1].index(before[-1]) + 1]
+                assert roll_back(store, "skin") == before[-1]
+        elif number in published and history[-1] != known[number]:
+            assert promote(store, "skin", known[number].name) == known[number]
+            history.append(known[number])
+        assert latest(store, "skin") == (history[-1] if history else None)
+
+
+def test_what_was_rejected_is_not_rolled_back_to(store: Store) -> None:
+    one, two, three = (made(store, number) for number in (1, 2, 3))
+    publish(store, one)
+    publish(store, two)
+    assert roll_back(store, "skin") == one
+    publish(store, three)
+    assert roll_back(store, "skin") == one
+
+
+def test_a_rollback_is_not_undone_by_the_next_run_with_the_same_dataset(store: Store) -> None:
+    first = made(store, 1, "train")
+    second = made(store, 2, "weekly-1")
+    publish(store, first)
+    publish(store, second)
+    roll_back(store, "skin")
+    again = publish(store, made(store, 3, "weekly-2", content=2))
+    assert (again.verdict, again.release) == ("Unchanged", second.name)
+    assert latest(store, "skin") == first
+
+
+def test_who_was_unchanged_once_stays_so(store: Store) -> None:
+    first = made(store, 1, "monday")
+    publish(store, first)
+    unchanged = made(store, 2, "tuesday", content=1)
+    assert publish(store, unchanged).verdict == "Unchanged"
+    third = made(store, 3, "wednesday")
+    publish(store, third)
+    assert publish(store, unchanged) == releases.Published("Unchanged", first.name)
+    assert latest(store, "skin") == third
+
+
+def test_damage_to_one_file_does_not_stop_the_others(store: Store) -> None:
+    one, two, three = (made(store, number) for number in (1, 2, 3))
+    publish(store, one)
+    publish(store, two)
+    store.put("datasets/skin/latest.json", b"")
+    assert latest(store, "skin") == two
+    store.put(f"datasets/skin/releases/{two.name}.json", b"{}")
+    assert publish(store, three).verdict == "Released"
+    assert releases.releases(store, "skin") == [one, three]
+    assert roll_back(store, "skin") == one
+    newest = sorted(store.list("datasets/skin/pointer/"))[-1]
+    store.put(newest, b"not a pointer")
+    assert latest(store, "skin") == one  # as latest.json says still
 
 
 def test_pinning_needs_a_release_for_tiles_like_the_runs(store: Store) -> None:
@@ -232,3 +286,12 @@ def test_pinning_needs_a_release_for_tiles_like_the_runs(store: Store) -> None:
     assert pinned_to(store, run()) == release
     with pytest.raises(RequestError, match=r"spec\.tiler\.mpp is 2\.0, but the generator"):
         pinned_to(store, run(mpp=2.0))
+    other = run()
+    classes = list(reversed(other.spec.annotations.classes))
+    annotations = other.spec.annotations.model_copy(update={"classes": classes})
+    spec = other.spec.model_copy(update={"annotations": annotations})
+    with pytest.raises(RequestError, match=r"classes are not those of release"):
+        pinned_to(store, other.model_copy(update={"spec": spec}))
+    store.delete(f"artifacts/gan-trainer/{1:064x}/manifest.json")
+    with pytest.raises(InputMissing, match="the gan-trainer artifact of release"):
+        pinned_to(store, run())

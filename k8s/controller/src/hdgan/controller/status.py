@@ -74,7 +74,6 @@ class PinnedStatus(_Document):
     release: Annotated[str, Field(max_length=80)] | None = None
     generator: InputRef | None = None
     candidates: InputRef | None = None
-    annotations: InputRef | None = None
     before: InputRef | None = None
 
     @classmethod

@@ -52,7 +52,6 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
             release=release.name,
             generator=release.artifacts["gan-trainer"],
             candidates=release.artifacts["candidates"],
-            annotations=release.artifacts[ANNOTATIONS],
             before=release.artifacts.get("tiler"),
         )
     return with_folds(store, run, external)

@@ -58,17 +58,12 @@ class External:
     generator: InputRef | None = None
     """That release's artifacts."""
     candidates: InputRef | None = None
-    annotations: InputRef | None = None
     before: InputRef | None = None
     """The tiling that release was made with."""
 
     def taken_over(self) -> dict[str, InputRef]:
         """Artifacts by node that are used as they are, whatever the run's sections say."""
-        given = {
-            "gan-trainer": self.generator,
-            "candidates": self.candidates,
-            ANNOTATIONS: self.annotations,
-        }
+        given = {"gan-trainer": self.generator, "candidates": self.candidates}
         return {name: one for name, one in given.items() if one is not None}
 
 

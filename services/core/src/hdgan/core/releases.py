@@ -24,7 +24,6 @@ from hdgan.core.artifact import open_artifact
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
 from hdgan.core.pipeline import (
-    ANNOTATIONS,
     External,
     Observed,
     frozen_run,
@@ -39,6 +38,7 @@ _POINTER = re.compile(r"/(\d{8})-([0-9a-f]{16})\.json$")
 _RELEASE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Verdict = Literal["Released", "Unchanged"]
+Reason = Literal["released", "promoted", "rolled back"]
 
 
 class _Document(BaseModel):
@@ -93,7 +93,11 @@ class Pointer(_Document):
     seq: Annotated[int, Field(ge=1, le=99_999_999)]
     writer: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     release: Annotated[str, Field(pattern=_RELEASE, max_length=80)]
-    reason: Literal["released", "promoted", "rolled back"]
+    run: Name
+    """The release's run."""
+    artifact: InputRef
+    """Its dataset."""
+    reason: Reason
     at: datetime
 
     @property
@@ -135,33 +139,44 @@ def release_of(
 
 
 def verdict(store: Store, release: Release) -> Published | None:
-    """What has become of it already; None while nothing has."""
-    newest = latest(store, release.dataset)
-    if newest is not None and newest.content_digest == release.content_digest:
-        return Published("Released" if newest.run == release.run else "Unchanged", newest.name)
-    if _known(store, release) is not None and _was_latest(store, release):
-        return Published("Released", release.name)
+    """What has become of its dataset before; None if it was never the latest.
+
+    A dataset that was the latest once, whoever made it, is not made the latest again by making it
+    again: somebody may have rolled it back.
+    """
+    for pointer in _pointers(store, release.dataset):
+        if pointer.artifact.content_digest == release.content_digest:
+            own = pointer.run == release.run
+            return Published("Released" if own else "Unchanged", pointer.release)
     return None
 
 
 def publish(store: Store, release: Release) -> Published:
-    """Make it the latest, unless it was once (who rolled it back meant it) or the latest has the
-    very same dataset. May be repeated after a crash at any point."""
+    """Make it the latest, unless its dataset was that before. May be repeated after a crash at any
+    point."""
     before = verdict(store, release)
     if before is not None:
+        _repaired(store, release.dataset)
         return before
     place = _release_place(release.dataset, release.name)
     store.put_if_absent(place, _dumped(release))
-    if _known(store, release) is None:
+    found = _read(store, place, Release)
+    if found is None:
         raise InternalError(f"{store.url(place)} was written and is not there")
-    _append(store, release.dataset, release.name, "released")
+    _append(store, found, "released")
     return Published("Released", release.name)
+
+
+def latest_name(store: Store, dataset: str) -> str | None:
+    """Name of the latest release; None if there is none."""
+    pointer = _repaired(store, dataset)
+    return None if pointer is None else pointer.release
 
 
 def latest(store: Store, dataset: str) -> Release | None:
     """The latest release; None if there is none. InputMissing if its file is gone or damaged."""
-    pointer = _repaired(store, dataset)
-    return None if pointer is None else read_release(store, dataset, pointer.release)
+    name = latest_name(store, dataset)
+    return None if name is None else read_release(store, dataset, name)
 
 
 def read_release(store: Store, dataset: str, name: str) -> Release:
@@ -172,19 +187,20 @@ def read_release(store: Store, dataset: str, name: str) -> Release:
     found = _read(store, place, Release)
     if found is None:
         raise InputMissing(
-            f"there is no release {store.url(place)}: see hdgan releases list {dataset}"
+            f"there is no release {store.url(place)}: hdgan releases list {dataset} shows those "
+            "there are, hdgan releases promote makes one of them the latest"
         )
     return found
 
 
 def releases(store: Store, dataset: str) -> list[Release]:
-    """All releases, the oldest first."""
-    prefix = _release_place(dataset, "")[: -len(".json")]
-    found = [
-        release
-        for place in store.list(prefix)
-        if (release := _read(store, place, Release)) is not None
-    ]
+    """All releases that can be read, the oldest first."""
+    found = []
+    for place in store.list(f"datasets/{dataset}/releases/"):
+        with contextlib.suppress(InputMissing):
+            release = _read(store, place, Release)
+            if release is not None:
+                found.append(release)
     return sorted(found, key=lambda one: (one.created, one.name))
 
 
@@ -192,24 +208,35 @@ def promote(store: Store, dataset: str, name: str) -> Release:
     """Make a release the latest. InputMissing if it, or its dataset, is not there (any more)."""
     release = read_release(store, dataset, name)
     _check_whole(store, release)
-    newest = _repaired(store, dataset)
-    if newest is None or newest.release != name:
-        _append(store, dataset, name, "promoted")
+    if latest_name(store, dataset) != name:
+        _append(store, release, "promoted")
     return release
 
 
 def roll_back(store: Store, dataset: str) -> Release:
-    """Make the release that was made before the latest one the latest."""
-    newest = latest(store, dataset)
-    if newest is None:
+    """Make the release the latest that was it before the present one; those that were rolled back
+    themselves, and those that are not whole any more, are passed over. InputMissing if there is
+    none."""
+    history: list[str] = []
+    for pointer in reversed(list(_pointers(store, dataset))):
+        if pointer.reason == "rolled back" and pointer.release in history:
+            while history[-1] != pointer.release:
+                history.pop()
+            continue
+        history.append(pointer.release)
+    if not history:
         raise InputMissing(f"dataset {dataset} has no releases in {store.uri}")
-    known = releases(store, dataset)
-    before = [o for o in known if (o.created, o.name) < (newest.created, newest.name)]
-    if not before:
-        raise InputMissing(f"{newest.name} is the first release of {dataset}: nothing is before it")
-    _check_whole(store, before[-1])
-    _append(store, dataset, before[-1].name, "rolled back")
-    return before[-1]
+    for name in reversed(history[:-1]):
+        if name == history[-1]:
+            continue
+        try:
+            release = read_release(store, dataset, name)
+            _check_whole(store, release)
+        except InputMissing:
+            continue
+        _append(store, release, "rolled back")
+        return release
+    raise InputMissing(f"before {history[-1]} no release of {dataset} that is whole was the latest")
 
 
 def pinned_to(store: Store, run: DatasetRun) -> Release:
@@ -230,11 +257,21 @@ def pinned_to(store: Store, run: DatasetRun) -> Release:
                 f"spec.tiler.{name} is {value}, but the generator of release {release.name} is for "
                 f"{has[name]}: use that, or generator: train"
             )
-    missing = [
-        one for one in ("gan-trainer", "candidates", ANNOTATIONS) if one not in release.artifacts
-    ]
-    if missing:
-        raise InputMissing(f"release {release.name} of {dataset} names no {', '.join(missing)}")
+    classes = [(one.name, one.color) for one in run.spec.annotations.classes]
+    if classes != [(one.name, one.color) for one in release.classes]:
+        raise RequestError(
+            "spec.annotations.classes are not those of release "
+            f"{release.name} ({', '.join(one.name for one in release.classes)}), whose annotations "
+            "are used: use them, or generator: train"
+        )
+    for name in ("gan-trainer", "candidates"):
+        reference = release.artifacts.get(name)
+        found = None if reference is None else open_artifact(store, reference.stage, reference.key)
+        if found is None or reference is None or found.content_digest != reference.content_digest:
+            raise InputMissing(
+                f"the {name} artifact of release {release.name} is not in {store.uri} any more: "
+                "promote another release, or use generator: train"
+            )
     return release
 
 
@@ -244,52 +281,53 @@ def _check_whole(store: Store, release: Release) -> None:
         raise InputMissing(f"the dataset of release {release.name} is not in {store.uri} any more")
 
 
-def _known(store: Store, release: Release) -> Release | None:
-    return _read(store, _release_place(release.dataset, release.name), Release)
-
-
-def _was_latest(store: Store, release: Release) -> bool:
-    return any(one.release == release.name for one in _pointers(store, release.dataset))
-
-
 def _pointers(store: Store, dataset: str) -> Iterator[Pointer]:
     """All that can be read, the newest first."""
     for place in sorted(store.list(f"datasets/{dataset}/pointer/"), reverse=True):
         if _POINTER.search(place):
-            pointer = _read(store, place, Pointer)
-            if pointer is not None:
-                yield pointer
+            with contextlib.suppress(InputMissing):
+                pointer = _read(store, place, Pointer)
+                if pointer is not None:
+                    yield pointer
 
 
 def _repaired(store: Store, dataset: str) -> Pointer | None:
     """The highest pointer, after putting `latest.json` right."""
-    copy = _read(store, _latest_place(dataset), Pointer)
-    highest = next(_pointers(store, dataset), None)
-    if highest is None or (copy is not None and copy.place >= highest.place):
-        return copy  # a listing may be late
-    with contextlib.suppress(StoreError):  # who may only read sees the truth all the same
-        store.put(_latest_place(dataset), _dumped(highest))
-    return highest
+    while True:
+        copy = None
+        with contextlib.suppress(InputMissing):  # a damaged copy is as good as none
+            copy = _read(store, _latest_place(dataset), Pointer)
+        highest = next(_pointers(store, dataset), None)
+        if highest is None or (copy is not None and copy.place >= highest.place):
+            return copy  # a listing may be late
+        try:
+            store.put(_latest_place(dataset), _dumped(highest))
+        except StoreError:  # who may only read sees the truth all the same
+            return highest
+        # Again: a higher one, and its copy, may have come meanwhile.
 
 
-def _append(
-    store: Store,
-    dataset: str,
-    release: str,
-    reason: Literal["released", "promoted", "rolled back"],
-) -> None:
+def _append(store: Store, release: Release, reason: Reason) -> None:
+    dataset = release.dataset
     newest = _repaired(store, dataset)
     pointer = Pointer(
         seq=1 if newest is None else newest.seq + 1,
         writer=uuid.uuid4().hex[:16],
-        release=release,
+        release=release.name,
+        run=release.run,
+        artifact=release.artifacts["dataset"],
         reason=reason,
         at=datetime.now(UTC),
     )
     store.put(
         f"datasets/{dataset}/pointer/{pointer.seq:08d}-{pointer.writer}.json", _dumped(pointer)
     )
-    _repaired(store, dataset)
+    highest = _repaired(store, dataset)
+    if highest is not None and highest.place != pointer.place and reason != "released":
+        raise RequestError(
+            f"{highest.release} was {highest.reason} at the same moment and is the latest of "
+            f"{dataset} now: look at hdgan releases list, then decide again"
+        )
 
 
 _T = TypeVar("_T", bound=_Document)

@@ -45,20 +45,21 @@ def list_releases(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show all releases, the oldest first. * is the latest."""
-    from hdgan.core.releases import latest, releases
+    from hdgan.core.releases import latest_name, releases
 
     place = _open(store)
-    newest = latest(place, dataset)
+    newest = latest_name(place, dataset)
     found = releases(place, dataset)
     if as_json:
         documents = [one.model_dump(mode="json", by_alias=True) for one in found]
-        name = None if newest is None else newest.name
-        typer.echo(json.dumps({"latest": name, "releases": documents}, indent=1))
+        typer.echo(json.dumps({"latest": newest, "releases": documents}, indent=1))
         return
     if not found:
         typer.echo(f"dataset {dataset} has no releases in {place.uri}")
+    if newest is not None and newest not in {one.name for one in found}:
+        typer.echo(f"{newest}, the latest, is damaged or gone: promote another one", err=True)
     for one in found:
-        typer.echo(_line(place, one, newest is not None and one.name == newest.name))
+        typer.echo(_line(place, one, one.name == newest))
 
 
 def _line(store: Store, release: Release, is_latest: bool) -> str:
@@ -82,7 +83,7 @@ def promote_release(
 
 @app.command("rollback")
 def roll_back_release(dataset: DatasetArgument, store: StoreOption) -> None:
-    """Make the release before the latest one the latest."""
+    """Make the release the latest that was it before."""
     from hdgan.core.releases import roll_back
 
     typer.echo(f"{roll_back(_open(store), dataset).name} is the latest of {dataset}")
