@@ -31,6 +31,7 @@ from hdgan.controller.facts import (
     ContainerWait,
     JobFacts,
     PodFacts,
+    pod_facts,
 )
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -85,7 +86,12 @@ STARTS: list[tuple[str, JobFacts]] = [
         replace(
             JOB,
             pods=(
-                replace(ON_NODE, phase="Running", ends=(ContainerEnd("stage", 0, "Completed"),)),
+                replace(
+                    ON_NODE,
+                    phase="Running",
+                    ends=(ContainerEnd("stage", 0, "Completed"),),
+                    others=("mesh",),
+                ),
             ),
         ),
     ),
@@ -118,6 +124,26 @@ def test_every_way_not_to_start_has_a_case() -> None:
 )
 def test_what_runs_or_is_over_has_no_problem_to_start(job: JobFacts) -> None:
     assert starting(job, NOW, "team") is None
+
+
+@pytest.mark.parametrize(("others", "told"), [([], False), (["mesh"], True)])
+def test_only_what_still_runs_keeps_a_pod_whose_stage_has_ended(
+    others: list[str], told: bool
+) -> None:
+    """The kubelet says that a container has ended a second or two before the pod's phase does."""
+    containers = [{"name": "stage", "state": {"terminated": {"exitCode": 0}}}]
+    containers += [{"name": name, "state": {"running": {}}} for name in others]
+    pod = pod_facts(
+        {
+            "metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Running", "containerStatuses": containers},
+        }
+    )
+    problem = starting(replace(JOB, pods=(pod,)), NOW, "team")
+    assert (problem is not None) == told
+    assert problem is None or problem.reason == "SidecarRuns"
+    assert problem is None or "goes on: mesh" in problem.message
 
 
 def test_a_node_counts_as_lost_only_after_a_while() -> None:

@@ -158,8 +158,10 @@ def _slow(job: JobFacts, now: datetime) -> str | None:
 def _others_run(job: JobFacts, now: datetime) -> str | None:
     for pod in job.pods:
         ended = {end.container for end in pod.ends}
-        if pod.phase == "Running" and not pod.running and STAGE_CONTAINER in ended and not pod.gone:
-            return f"the stage in {pod.name} has ended, another container of the pod goes on"
+        # A pod whose only container has ended is Running, too, until its node has looked again.
+        if pod.others and not pod.running and STAGE_CONTAINER in ended and not pod.finished:
+            goes_on = ", ".join(pod.others)
+            return f"the stage in {pod.name} has ended, another container goes on: {goes_on}"
     return None
 
 

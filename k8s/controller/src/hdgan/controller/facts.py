@@ -84,6 +84,8 @@ class PodFacts:
     """Whether a container of ours runs."""
     started: datetime | None = None
     """When the one that runs was started."""
+    others: tuple[str, ...] = ()
+    """Containers of others that run and that the pod does not end without."""
     ignored: int = 0
     """How many pods of its index were disrupted before it, which no status counts."""
     gone: bool = False
@@ -205,6 +207,11 @@ def pod_facts(pod: Mapping[str, Any], *, gone: bool = False) -> PodFacts:
         *(status.get("containerStatuses") or []),
     ]
     own = [one for one in statuses if one["name"] in OWN_CONTAINERS]
+    others = [
+        one["name"]
+        for one in status.get("containerStatuses") or []
+        if own and one not in own and "running" in (one.get("state") or {}) and not gone
+    ]
     waits, ends, running, started = [], [], False, None
     for container in own or statuses:
         name, state = container["name"], container.get("state") or {}
@@ -249,6 +256,7 @@ def pod_facts(pod: Mapping[str, Any], *, gone: bool = False) -> PodFacts:
         ends=tuple(ends),
         running=running,
         started=started,
+        others=tuple(others),
         ignored=int(ignored) if ignored.isdecimal() else 0,
         gone=gone,
     )
