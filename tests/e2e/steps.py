@@ -42,6 +42,8 @@ CONTROLLER = f"{RELEASE}-controller"
 CRON_JOB = f"{RELEASE}-{values.SCHEDULE}"
 OUR_DEFINITION = ROOT / "k8s" / "crd" / "datasetruns.hdgan.io.yaml"
 STAGES = ("tiler", "gan-trainer", "candidates", "classifier", "dataset")
+MAY_TAKE_TIME = ("NotStarted", "NoPods", "Unschedulable", "ProgressNotHeard")
+"""Warnings that a small or slow node earns."""
 OVER = ("Released", "Unchanged", "GateFailed", "Failed")
 
 
@@ -418,6 +420,14 @@ def compare(story: Story) -> None:
         story.steps.say(f"   {stage:<12} {one}  {attempts} attempt(s)")
     calm = {one["name"]: one.get("lastEnd") for one in story.status(story.calm)["stages"]}
     expect(not any(calm.values()), f"the undisturbed run was disturbed: {calm}")
+    warned = [
+        f"{one['reason']}: {one.get('message')}"
+        for one in story.cluster.list(paths.EVENTS, story.calm)
+        if one["involvedObject"].get("kind") == "DatasetRun"
+        and one.get("type") == "Warning"
+        and one["reason"] not in MAY_TAKE_TIME
+    ]
+    expect(not warned, f"the undisturbed run was warned of: {warned}")
 
 
 def fire(story: Story, number: int, phase: str) -> None:
