@@ -42,7 +42,7 @@ CONTROLLER = f"{RELEASE}-controller"
 CRON_JOB = f"{RELEASE}-{values.SCHEDULE}"
 OUR_DEFINITION = ROOT / "k8s" / "crd" / "datasetruns.hdgan.io.yaml"
 STAGES = ("tiler", "gan-trainer", "candidates", "classifier", "dataset")
-MAY_TAKE_TIME = ("NotStarted", "NoPods", "Unschedulable", "ProgressNotHeard")
+MAY_TAKE_TIME = ("NotStarted", "NoPods", "Unschedulable", "NoAnswer")
 """Warnings that a small or slow node earns."""
 OVER = ("Released", "Unchanged", "GateFailed", "Failed")
 
