@@ -442,6 +442,21 @@ def test_a_run_that_becomes_invalid_fails_only_when_its_job_is_over() -> None:
     assert played.facts.status.phase == "Failed"
 
 
+def test_a_lost_node_is_told_for_as_long_as_it_is_lost() -> None:
+    world = World()
+    played = world.add(small_run())
+    name = running(world, played)
+    lose_node(world, name)
+    world.pass_time(20 * 3600)  # longer than pods that were heard may be silent
+    settled(world, played)
+    assert not world.jobs[name].deleting
+    assert "kubectl delete pod" in played.facts.status.message
+    # Also where somebody has deleted the Job, which cannot go while its pod does not.
+    world.jobs[name] = replace(world.jobs[name], deleting=True)
+    settled(world, played)
+    assert "kubectl delete pod" in played.facts.status.message
+
+
 def test_drained_nodes_cost_nothing_while_the_work_gets_further() -> None:
     world = World()
     played = world.add(small_run())

@@ -229,8 +229,18 @@ def test_last_words_of_a_container_are_told() -> None:
 
 def test_a_job_ends_as_the_worst_of_its_pods() -> None:
     pods = (failed(75), disrupted("PreemptionByScheduler"), failed(65), failed(70))
-    assert ending(replace(JOB, state="failed", pods=pods)).reason == "DataBad"
-    assert ending(replace(JOB, state="failed", pods=pods[:2])).budget == "free"
+    parts = replace(JOB, state="failed", kind="parts")
+    assert ending(replace(parts, pods=pods)).reason == "DataBad"
+    assert ending(replace(parts, pods=pods[:2])).budget == "free"
+
+
+def test_machines_that_train_together_end_as_the_one_that_was_disrupted() -> None:
+    pods = (failed(137), failed(70), disrupted("PreemptionByScheduler", 75))
+    job = replace(JOB, state="failed", pods=pods)
+    assert (ending(job).reason, ending(job).budget) == ("Preempted", "free")
+    said = "Pod team/x has condition DisruptionTarget matching FailJob rule at index 0"
+    unseen = replace(job, pods=pods[:2], message=said)
+    assert (ending(unseen).reason, ending(unseen).budget) == ("Disrupted", "free")
 
 
 def test_a_failed_job_whose_pods_are_gone_says_what_is_known() -> None:

@@ -334,3 +334,13 @@ def test_a_job_of_one_attempt_says_by_its_rules_how_it_ended() -> None:
     assert sorted(names) == ["features", "stage"]
     (rule, *_) = made(Unit("tiler", KEY, "whole"))["job"]["spec"]["podFailurePolicy"]["rules"][1:]
     assert rule["onExitCodes"] == {"containerName": "stage", "operator": "NotIn", "values": [0]}
+
+
+def test_jobs_of_one_key_share_their_work_only_where_it_goes_into_one_store() -> None:
+    names = set()
+    for store in (None, "default", "other", "third"):
+        unit = Unit("tiler", KEY, "whole", store=store)
+        job = made(unit)["job"]
+        names.add((job["metadata"]["name"], job["metadata"]["labels"]["hdgan.io/key"]))
+        assert job["metadata"]["annotations"]["hdgan.io/key"] == KEY
+    assert len(names) == 3

@@ -14,7 +14,8 @@ from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.stage import run_stage
 from hdgan.core.tiles import load_index
 from hdgan.gan_trainer import drift
-from hdgan.gan_trainer.drift import DRIFT, new_rows
+from hdgan.gan_trainer.drift import DRIFT, labels_of, new_rows
+from hdgan.nets.generator import Generator
 from support.gan_stage import SIDE, gan_request, run_here
 from support.tile_artifacts import Tiles, make_tiles
 
@@ -58,7 +59,9 @@ def older(tiles: Tiles, slides: int) -> InputRef:
 def measured(
     tiles: Tiles, tmp_path: Path, before: InputRef | None, **config: Any
 ) -> dict[str, Any]:
-    trained = gan_request(tiles, tmp_path / "scratch")
+    trained = gan_request(
+        tiles, tmp_path / "scratch", conditional=config.get("conditional", "none")
+    )
     assert run_here(trained, tmp_path).code == 0
     generator = open_artifact(tiles.store, "gan-trainer", trained.key)
     assert generator is not None
@@ -117,20 +120,47 @@ def test_what_cannot_be_measured_has_a_reason(tmp_path: Path) -> None:
     few = make_tiles(tmp_path / "few", units=2, shards=1, per_shard=4, side=SIDE)
     found = measured(few, tmp_path / "few", older(few, 1))
     assert (found["kid"], found["kidOfNewTiles"]) == ({}, {})
-    assert found["reason"] == "there are fewer than 16 tiles"
+    assert found["reason"] == "there are fewer than 16 tiles that can be compared"
     some = make_tiles(tmp_path / "some", units=5, shards=1, per_shard=4, side=SIDE)
     found = measured(some, tmp_path / "some", older(some, 4))
     assert found["kid"]["whole"]["real"] == 20
-    assert found["reason"] == "there are fewer than 16 new tiles"
+    assert found["reason"] == "there are fewer than 16 new tiles that can be compared"
     none = make_tiles(tmp_path / "none", side=SIDE)
     found = measured(none, tmp_path / "none", None, featureExtractor="none")
     assert "featureExtractor is none" in found["reason"]
 
 
-def test_a_conditional_generator_makes_samples_of_the_stains_there_are(tmp_path: Path) -> None:
-    tiles = make_tiles(tmp_path, units=4, side=SIDE, stains=("he", "pas"))
-    found = measured(tiles, tmp_path, None, conditional="stain")
+def test_samples_have_the_stains_of_the_tiles_they_are_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[int]] = []
+    forward = Generator.forward
+
+    def noting(self: Generator, *arguments: Any, **named: Any) -> Any:
+        if named.get("label_B") is not None and not self.training:
+            drawn.append(named["label_B"].tolist())
+        return forward(self, *arguments, **named)
+
+    tiles = make_tiles(tmp_path, units=4, shards=2, per_shard=4, side=SIDE, stains=("he", "pas"))
+    before = older(tiles, 1)
+    monkeypatch.setattr(Generator, "forward", noting)
+    found = measured(tiles, tmp_path, before, conditional="stain")
     assert found["kid"]["whole"]["fake"] == SAMPLES
+    # All tiles first (both stains), then those of the new slides: two of them "pas", one "he".
+    labels = [label for batch in drawn for label in batch]
+    everything, new = labels[-2 * SAMPLES : -SAMPLES], labels[-SAMPLES:]
+    assert set(everything) == {0, 1}
+    assert new.count(1) > new.count(0)
+
+
+def test_tiles_of_a_stain_the_generator_does_not_know_are_left_out() -> None:
+    import pyarrow as pa
+
+    index = pa.table({"stain": ["pas", None, "jones", "he"]})
+    found = labels_of(index, ("he", "pas"))
+    assert found is not None
+    assert found.tolist() == [1, -1, -1, 0]
+    assert labels_of(index, ()) is None
 
 
 def test_new_rows_are_those_of_slides_that_were_not_there(tmp_path: Path) -> None:

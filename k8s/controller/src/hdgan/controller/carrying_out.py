@@ -73,8 +73,8 @@ class CarryingOut:
         fresh = self._api.get(paths.RUNS, run.namespace, run.name)
         if fresh is None or fresh["metadata"]["resourceVersion"] != version:
             return None
-        name = job_name(unit.stage, unit.key, unit.kind, attempt)
-        selector = f"{KEY_LABEL}={key_label(unit.key)}"
+        name = job_name(unit.stage, unit.place, unit.kind, attempt)
+        selector = f"{KEY_LABEL}={key_label(unit.place)}"
         listed = self._api.list(paths.JOBS, run.namespace, labelSelector=selector)
         others = [job for one in listed.items if (job := job_facts(one)) is not None]
         if any(job.live and job.name != name for job in others):

@@ -26,10 +26,10 @@ from hdgan.controller.facts import (
     pod_facts,
 )
 from hdgan.controller.looking import Looking, Memory, Stores
-from hdgan.controller.names import key_label
+from hdgan.controller.names import key_label, place_key
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
-from hdgan.controller.reading import read_status, run_facts, unreadable
+from hdgan.controller.reading import read_status, run_facts, store_name, unreadable
 from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.status import ProgressStatus, RunStatus
 from hdgan.controller.unit import Unit
@@ -51,7 +51,8 @@ DEPARTED_SECONDS = 900.0
 MOST_COMPLETED = 20_000
 REFUSED_SECONDS = 30.0
 """How long the API server is not asked again for a Job it has refused."""
-REFUSED = frozenset({400, 403, 422})
+NOT_REFUSED = frozenset({0, 409, 429})
+"""No answer, a conflict, too many requests: it is tried again without a word."""
 STALE_SECONDS = 300.0
 """How old a view of a namespace may be before nothing is decided on it."""
 
@@ -194,17 +195,18 @@ class Controller:
 
     def _run_changed(self, namespace: str, document: Document) -> None:
         name = document["metadata"]["name"]
-        self._index(namespace, name, read_status(document))
+        self._index(namespace, name, store_name(document), read_status(document))
         self._queue.add((namespace, name))
 
-    def _index(self, namespace: str, name: str, status: RunStatus) -> None:
+    def _index(self, namespace: str, name: str, store: str | None, status: RunStatus) -> None:
         """Know whom a Job or a pod concerns, and who waits for a turn."""
         for stage in status.stages:
             if stage.key is not None:
-                known = self._by_key.get((namespace, key_label(stage.key)), set())
+                place = (namespace, key_label(place_key(stage.key, store)))
+                known = self._by_key.get(place, set())
                 if name not in known:
                     # A new set: others may be iterating over the old one.
-                    self._by_key[namespace, key_label(stage.key)] = {*known, name}
+                    self._by_key[place] = {*known, name}
         if status.waiting_since is not None:
             self._waiting[namespace, name] = status.waiting_since
         else:
@@ -268,7 +270,7 @@ class Controller:
             except (Conflict, NotFound):
                 return 0.5  # it has changed meanwhile; the watch will tell how
             self._written[key] = time.monotonic()
-            self._index(namespace, name, decision.status)
+            self._index(namespace, name, run.store_name, decision.status)
             for event in events_between(run.status, decision.status):
                 self._out.tell(run, event, now)
         run = replace(run, status=decision.status)
@@ -300,7 +302,11 @@ class Controller:
         return since < self._settings.progress_seconds
 
     def _seen(self, run: RunFacts, space: _Namespace, memory: Memory, now: datetime) -> Seen:
-        keys = {key_label(stage.key) for stage in run.status.stages if stage.key is not None}
+        keys = {
+            key_label(place_key(stage.key, run.store_name))
+            for stage in run.status.stages
+            if stage.key is not None
+        }
         pods = [pod_facts(one) for key in keys for one in space.pods.of_group(key)]
         gone = [
             pod_facts(one, gone=True) for key in keys for one in space.pods.departed_of_group(key)
@@ -392,10 +398,7 @@ class Controller:
                     observed,
                 )
             except ApiError as error:
-                if error.status not in REFUSED:
-                    raise
-                memory.refusal = f"the API server refuses to make the Job: {error}"
-                memory.refused_until = time.monotonic() + REFUSED_SECONDS
+                self._note_refusal(memory, error)
                 self._queue.add((run.namespace, run.name))
                 return
             memory.refusal = None
@@ -421,13 +424,29 @@ class Controller:
             return
         if current.key is None or current.kind is None:
             return
-        unit = Unit(current.name, current.key, current.kind, current.parts)
+        unit = Unit(current.name, current.key, current.kind, current.parts, store=run.store_name)
         external = run.status.pinned.external()
         observed = memory.observed or run.status.observed()
-        if self._out.complete_job(run, unit, current.attempt, job.uid, external, observed):
+        try:
+            complete = self._out.complete_job(
+                run, unit, current.attempt, job.uid, external, observed
+            )
+        except ApiError as error:
+            self._note_refusal(memory, error)
+            self._queue.add((run.namespace, run.name), AFTER_ERROR_SECONDS)
+            return
+        if complete:
+            memory.refusal = None
             self._note_complete(job.uid)
         else:
             self._queue.add((run.namespace, run.name), 1.0)
+
+    def _note_refusal(self, memory: Memory, error: ApiError) -> None:
+        """Tell it, unless it is of the kind that passes by itself."""
+        if error.status in NOT_REFUSED:
+            raise error
+        memory.refusal = f"the API server does not take the Job, or what its pods need: {error}"
+        memory.refused_until = time.monotonic() + REFUSED_SECONDS
 
     # What nobody tells of
 
@@ -478,8 +497,7 @@ class Controller:
                     status = read_status(document)
                     digest = status.stage_named("candidates").content_digest
                     if status.phase == "AwaitingAnnotation" and digest is not None:
-                        resources = (document.get("spec") or {}).get("resources") or {}
-                        place = (namespace, resources.get("store") or DEFAULT_STORE)
+                        place = (namespace, store_name(document) or DEFAULT_STORE)
                         name = document["metadata"]["name"]
                         waiting.setdefault(place, []).append((name, digest))
             for place, runs in waiting.items():

@@ -39,8 +39,8 @@ from hdgan.controller.endings import (
     lost_since,
     starting,
 )
-from hdgan.controller.facts import JobFacts, PodFacts, parse_time
-from hdgan.controller.names import key_label
+from hdgan.controller.facts import JobFacts, Kind, PodFacts, parse_time
+from hdgan.controller.names import key_label, place_key
 from hdgan.controller.status import (
     FINAL,
     EndStatus,
@@ -107,6 +107,8 @@ class RunFacts:
     created: datetime | None = None
     store: str = ""
     """URI of its store."""
+    store_name: str | None = None
+    """Its name; None: the default one."""
     scratch_is_claim: bool = False
     """Whether extractor and classifier run as Jobs of their own."""
     parts: dict[str, int] = field(default_factory=dict)
@@ -223,7 +225,7 @@ def _watch(
             run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now
         )
     if job.deleting:
-        return _with_problem(run, status, job, limits, now)
+        return _with_problem(run, status, job, seen, limits, now)
     if current.stopping is not None:
         actions: list[Action] = [DeleteJob(job.name)]
         if current.stopping == LOST_MARK:
@@ -235,15 +237,22 @@ def _watch(
     if mark is not None:
         # First noted, then done: the next round deletes it.
         return Decision(status.with_stage(current.model_copy(update={"stopping": mark})), (), 0.0)
-    decision = _with_problem(run, _say_heard(status, run, job, seen, now), job, limits, now)
+    decision = _with_problem(run, _say_heard(status, run, job, seen, now), job, seen, limits, now)
     shown = progress_text(seen.progress, job)
     return replace(decision, status=decision.status.model_copy(update={"progress": shown}))
 
 
 def _with_problem(
-    run: RunFacts, status: RunStatus, job: JobFacts, limits: Limits, now: datetime
+    run: RunFacts, status: RunStatus, job: JobFacts, seen: Seen, limits: Limits, now: datetime
 ) -> Decision:
     """With why the Job's pods do not run, once that is worth telling."""
+    if seen.refusal is not None:
+        status = status.with_condition(
+            "Started", "False", "JobRefused", seen.refusal, now, run.generation
+        )
+        return Decision(
+            status.model_copy(update={"message": shortened(seen.refusal)}), (), 2 * SOON
+        )
     problem = starting(job, now, run.namespace)
     if problem is None:
         status = status.with_condition(
@@ -280,6 +289,8 @@ def _why_stop(
         return DISRUPTED_MARK
     if job.suspended or not any(pod.running for pod in job.pods) or seen.progress_heard is None:
         return None
+    if any(_lost(job, now)):
+        return None  # told as such: what a node that is cut off does nobody knows
     # Pods that were waited for, in a queue or for a node, have done nothing wrong meanwhile.
     begun = [pod.started for pod in job.pods if pod.running and pod.started is not None]
     moved = max([*begun, seen.progress_changed or seen.progress_heard])
@@ -349,7 +360,7 @@ def _succeeded(
     actions: tuple[Action, ...] = ()
     features = status.stage_named("extractor").key
     if run.scratch_is_claim and current.name == "classifier" and features is not None:
-        actions = (DeleteClaim(features),)
+        actions = (DeleteClaim(place_key(features, run.store_name)),)
     return Decision(_without_job(status.with_stage(done)), actions, 0.0)
 
 
@@ -416,7 +427,7 @@ def _ended(
     claimed = status.stage_named("extractor").key
     if run.scratch_is_claim and end.reason == LOST.reason and claimed is not None:
         # A local volume would tie the next attempt to the node that is lost.
-        return Decision(status, (DeleteClaim(claimed),), 0.0)
+        return Decision(status, (DeleteClaim(place_key(claimed, run.store_name)),), 0.0)
     return Decision(status, (), 0.0)
 
 
@@ -469,7 +480,7 @@ def _closed(
             "waiting_since": None,
             "message": shortened(waiting.reason),
         }
-        return Decision(status.model_copy(update=update))
+        return Decision(status.without_condition("Started").model_copy(update=update))
     if shut is not None:
         return Decision(_end(status, run, "GateFailed", "GateFailed", shut.reason, now))
     if all(n.state in ("done", "skipped") for n in nodes):
@@ -490,22 +501,29 @@ def next_unit(run: RunFacts, status: RunStatus, nodes: list[NodeStatus]) -> Unit
         assert classifier.key is not None
         features_there = status.stage_named(ready.name).succeeded is not None
         if features_there or not run.scratch_is_claim:
-            return Unit("classifier", classifier.key, "whole", features_key=ready.key)
-        return Unit(ready.name, ready.key, "whole")
+            return Unit(
+                "classifier",
+                classifier.key,
+                "whole",
+                features_key=ready.key,
+                store=run.store_name,
+            )
+        return Unit(ready.name, ready.key, "whole", store=run.store_name)
     stage = status.stage_named(ready.name)
     if stage.succeeded == "parts":
-        return Unit(ready.name, ready.key, "commit", stage.parts)
+        return Unit(ready.name, ready.key, "commit", stage.parts, store=run.store_name)
     parts = run.parts.get(ready.name, 1)
-    return Unit(ready.name, ready.key, "parts" if parts > 1 else "whole", parts)
+    kind: Kind = "parts" if parts > 1 else "whole"
+    return Unit(ready.name, ready.key, kind, parts, store=run.store_name)
 
 
 def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: datetime) -> Decision:
     """Take up a Job that is there for this work, or make the next one."""
     stage = status.stage_named(unit.stage)
-    label = key_label(unit.key)
+    label = key_label(unit.place)
     if run.status.stage_named(unit.stage).key != unit.key:
         # What is of this key is seen once the status names it.
-        return Decision(status, (), 0.0)
+        return Decision(status.without_condition("Started"), (), 0.0)
     same = [job for job in seen.jobs if (job.stage, job.key) == (unit.stage, label)]
     known = sorted(
         (job for job in same if job.attempt > stage.attempt and not _before_its_time(run, job)),
@@ -656,7 +674,12 @@ def _suspend(run: RunFacts, status: RunStatus, seen: Seen, now: datetime) -> Dec
     if current.stopping != SUSPENDED:
         marked = current.model_copy(update={"stopping": SUSPENDED})
         return Decision(status.with_stage(marked), (), 0.0)
-    return Decision(status, () if job.deleting else (DeleteJob(job.name),), SOON)
+    if not job.deleting:
+        return Decision(status, (DeleteJob(job.name),), SOON)
+    problem = starting(job, now, run.namespace)
+    if problem is not None:  # a node that is lost keeps its pods
+        status = status.model_copy(update={"message": shortened(problem.message)})
+    return Decision(status, (), SOON)
 
 
 def _tidy(run: RunFacts, status: RunStatus, seen: Seen) -> Iterator[Action]:

@@ -190,7 +190,8 @@ START_ROWS: Final[tuple[StartRow, ...]] = (
     StartRow(
         "LimitRangeRefused",
         _refused("maximum cpu", "maximum memory", "minimum cpu", "minimum memory"),
-        "The namespace's LimitRange refuses what the pods ask for: change resources.pods",
+        "The namespace's LimitRange refuses what the pods ask for: change resources.pods, suspend "
+        "the run and let it go on",
     ),
     StartRow(
         "PodRefused",
@@ -210,7 +211,7 @@ START_ROWS: Final[tuple[StartRow, ...]] = (
     StartRow(
         "ImageInvalid",
         _waits("InvalidImageName", "ErrImageNeverPull", "ImageInspectError"),
-        "Correct the image in the installation's values, then set spec.retry",
+        "Correct the image in the installation's values, then suspend the run and let it go on",
     ),
     StartRow(
         "ContainerConfigInvalid",
@@ -231,7 +232,7 @@ START_ROWS: Final[tuple[StartRow, ...]] = (
         "Unschedulable",
         _scheduled("Unschedulable", "SchedulerError"),
         "No node has what it asks for: add nodes, or change resources.pods (GPUs, memory, "
-        "nodeSelector, tolerations)",
+        "nodeSelector, tolerations), suspend the run and let it go on",
     ),
     StartRow(
         "SidecarRuns",
@@ -444,8 +445,9 @@ NO_ARTIFACT: Final = Ending(
 
 
 def starting(job: JobFacts, now: datetime, namespace: str) -> StartProblem | None:
-    """Why a Job's pods do not run; None if they do, or it is over."""
-    if not job.live or job.deleting:
+    """Why a Job's pods do not run; None if they do, or it is over. Of one that is being deleted
+    only what holds that up: a node that is lost."""
+    if not job.live or (job.deleting and _lost(job, now) is None):
         return None
     waiting = [pod for pod in job.pods if not (pod.running or pod.finished)]
     if _lost(job, now) is None and job.pods and not waiting and not job.refusals:
@@ -468,6 +470,12 @@ def ending(job: JobFacts) -> Ending:
     known = [pod for pod in job.pods if _tells(pod) and pod.index not in done]
     if job.suspended:
         return QUEUE_SUSPENDED
+    disrupted = [pod for pod in known if _is_disrupted(pod)]
+    if job.kind != "parts" and disrupted:
+        # The others only ended because of that one.
+        return end_of(disrupted[0])
+    if job.kind != "parts" and known and "condition DisruptionTarget" in job.message:
+        return DISRUPTED
     if known:
         return max((end_of(pod) for pod in known), key=lambda end: _SEVERITY.index(end.budget))
     if job.reason == "DeadlineExceeded":
@@ -485,12 +493,14 @@ def ending(job: JobFacts) -> Ending:
 
 def _tells(pod: PodFacts) -> bool:
     """Whether a pod has failed, and one can see why."""
-    disrupted = pod.conditions.get("DisruptionTarget")
     return pod.failed and (
-        pod.phase == "Failed"
-        or _failed_container(pod) is not None
-        or (disrupted is not None and disrupted.status == "True")
+        pod.phase == "Failed" or _failed_container(pod) is not None or _is_disrupted(pod)
     )
+
+
+def _is_disrupted(pod: PodFacts) -> bool:
+    condition = pod.conditions.get("DisruptionTarget")
+    return condition is not None and condition.status == "True"
 
 
 _SEVERITY: Final[Sequence[Budget]] = ("free", "outage", "input", "memory", "bug", "none")

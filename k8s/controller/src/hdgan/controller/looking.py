@@ -316,6 +316,7 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
                 memory.observed, memory.observed_at = found, at
         case Publish() if external is not None:
             observed = memory.observed or facts.status.observed()
+            freeze(store, run, external)  # resources may have changed since it was pinned
             memory.published = publish(
                 store, release_of(run, external, observed, datetime.now(UTC))
             )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from hdgan.controller.facts import Kind
+from hdgan.controller.settings import DEFAULT_STORE
 
 KEY_DIGITS = 40
 """Of an artifact's key in labels: more than any two keys share, less than a label's 63."""
 NAME_DIGITS = 16
+
+
+def place_key(key: str, store: str | None) -> str:
+    """What stands for a key in names and labels: Jobs of one key share their work only where it
+    goes into the same store."""
+    if store is None or store == DEFAULT_STORE:
+        return key
+    return hashlib.sha256(f"{store}/{key}".encode()).hexdigest()
 
 
 def job_name(stage: str, key: str, kind: Kind, attempt: int) -> str:

@@ -125,7 +125,7 @@ class PodTemplate:
             spec = claim_spec(scratch.ephemeral.storage_class, scratch.ephemeral.size)
             return {"ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
         if scratch.claim is not None and unit.stage in ("extractor", "classifier"):
-            name = claim_name(unit.features_key or unit.key)
+            name = claim_name(unit.features_place)
             return {"persistentVolumeClaim": {"claimName": name}}
         limit = scratch.empty_dir.size_limit if scratch.empty_dir is not None else None
         return {"emptyDir": {"sizeLimit": limit} if limit else {}}

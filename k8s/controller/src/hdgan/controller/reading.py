@@ -44,11 +44,19 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
         created=parse_time(meta.get("creationTimestamp")),
         deleting=meta.get("deletionTimestamp") is not None,
         store=store,
+        store_name=store_name(document),
         scratch_is_claim=run is not None and scratch_of(run, settings).claim is not None,
         parts={}
         if run is None
         else {stage: parts_of(run, stage, settings) for stage in PARTS_STAGES},
     )
+
+
+def store_name(document: dict[str, Any]) -> str | None:
+    """Name of the store a run says, as far as that is to be seen."""
+    resources = (document.get("spec") or {}).get("resources") or {}
+    name = resources.get("store") if isinstance(resources, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def read_run(document: dict[str, Any]) -> DatasetRun:

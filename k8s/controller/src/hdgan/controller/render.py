@@ -62,7 +62,7 @@ def job(
     settings: Settings,
 ) -> Document:
     """The Job of an attempt. `requests`: by container, as in `request_map`."""
-    name = job_name(unit.stage, unit.key, unit.kind, attempt)
+    name = job_name(unit.stage, unit.place, unit.kind, attempt)
     labels = _labels(unit, attempt, owner)
     nodes = nodes_of(run, unit.stage)
     spec: Document = {
@@ -117,7 +117,7 @@ def request_map(
     job_uid: str,
 ) -> Document:
     """The immutable ConfigMap with a Job's requests, owned by the Job."""
-    name = job_name(unit.stage, unit.key, unit.kind, attempt)
+    name = job_name(unit.stage, unit.place, unit.kind, attempt)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -137,7 +137,7 @@ def request_map(
 
 def rendezvous(unit: Unit, attempt: int, owner: Owner, job_uid: str) -> Document:
     """The headless Service under which the pods of a training on several machines are found."""
-    name = job_name(unit.stage, unit.key, unit.kind, attempt)
+    name = job_name(unit.stage, unit.place, unit.kind, attempt)
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -165,12 +165,12 @@ def claim(unit: Unit, owner: Owner, scratch: ScratchConfig) -> Document:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": claim_name(unit.features_key or unit.key),
+            "name": claim_name(unit.features_place),
             "namespace": owner.namespace,
             "labels": {
                 MANAGED_LABEL: MANAGED_BY,
                 RUN_LABEL: owner.name,
-                KEY_LABEL: key_label(unit.key),
+                KEY_LABEL: key_label(unit.place),
             },
             "ownerReferences": [owner.reference()],
         },
@@ -189,7 +189,7 @@ def _labels(unit: Unit, attempt: int, owner: Owner) -> dict[str, str]:
         MANAGED_LABEL: MANAGED_BY,
         RUN_LABEL: owner.name,
         STAGE_LABEL: unit.stage,
-        KEY_LABEL: key_label(unit.key),
+        KEY_LABEL: key_label(unit.place),
         KIND_LABEL: unit.kind,
         ATTEMPT_LABEL: str(attempt),
     }

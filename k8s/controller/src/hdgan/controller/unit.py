@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hdgan.controller.facts import Kind
+from hdgan.controller.names import place_key
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,15 @@ class Unit:
     parts: int = 1
     features_key: str | None = None
     """Key of the features a classifier reads."""
+    store: str | None = None
+    """Name of the run's store; None: the default one."""
+
+    @property
+    def place(self) -> str:
+        """What stands for the key in names and labels."""
+        return place_key(self.key, self.store)
+
+    @property
+    def features_place(self) -> str:
+        """The same for the features it makes or reads."""
+        return place_key(self.features_key or self.key, self.store)

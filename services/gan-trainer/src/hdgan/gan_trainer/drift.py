@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -45,11 +47,10 @@ def measure(ctx: StageContext) -> None:
     index = load_index(ctx.input("tiles"))
     old = load_index(ctx.input("before")) if "before" in ctx.request.inputs else None
     new = new_rows(index, old)
-    slides = index.column("slide").to_pylist()
     document: dict[str, Any] = {
         "tiles": len(index),
         "newTiles": len(new),
-        "newSlides": len({slides[row] for row in new}),
+        "newSlides": len(index.column("slide").take(pa.array(new)).unique()),
         "kid": {},
         "kidOfNewTiles": {},
         "kidWhenTrained": _when_trained(generator),
@@ -70,41 +71,39 @@ def _compare(
 ) -> dict[str, Any]:
     config: GanTrainerConfig = ctx.config
     generator = load_generator(ctx.input("generator").read, ctx.device)
-    choose = np.random.Generator(np.random.Philox(key=config.seed))
-    chosen = {
-        "kid": choose.permutation(len(index))[:MAX_TILES].astype(np.int64),
-        "kidOfNewTiles": choose.permutation(new)[:MAX_TILES],
-    }
-    stains = index.column("stain").to_pylist()
-    known = {name: number for number, name in enumerate(generator.arch.labels)}
-    labels = [known[stain] for stain in stains if stain in known]
-    if known and not labels:
-        return {"reason": "no tile is of a stain that the generator knows"}
     views = views_of(generator.arch.resolution)
-    fakes = _samples(ctx, generator, labels, network, views)
-    found: dict[str, Any] = {"samples": config.metric_samples}
-    for name, rows in chosen.items():
+    labels = labels_of(index, generator.arch.labels)
+    choose = np.random.Generator(np.random.Philox(key=config.seed))
+    found: dict[str, Any] = {"samples": config.metric_samples, "kid": {}, "kidOfNewTiles": {}}
+    fakes: dict[View, NDArray[np.float32]] | None = None
+    for name, rows in (("kid", np.arange(len(index), dtype=np.int64)), ("kidOfNewTiles", new)):
+        # What the generator has never seen the like of is no measure of how it has aged.
+        rows = rows if labels is None else rows[labels[rows] >= 0]
+        rows = choose.permutation(rows)[:MAX_TILES]
+        if len(rows) < MIN_IMAGES:
+            continue
+        if fakes is None or labels is not None:
+            fakes = _samples(ctx, generator, None if labels is None else labels[rows], network)
         found[name] = {
             which: _kid(kid(_real(ctx, network, index, rows, which), fakes[which]))
-            for which in (views if len(rows) >= MIN_IMAGES else ())
+            for which in views
         }
     if not found["kid"]:
-        found["reason"] = f"there are fewer than {MIN_IMAGES} tiles"
+        found["reason"] = f"there are fewer than {MIN_IMAGES} tiles that can be compared"
     elif len(new) and not found["kidOfNewTiles"]:
-        found["reason"] = f"there are fewer than {MIN_IMAGES} new tiles"
+        found["reason"] = f"there are fewer than {MIN_IMAGES} new tiles that can be compared"
     return found
 
 
 def _samples(
-    ctx: StageContext,
-    generator: Generator,
-    labels: list[int],
-    network: FeatureExtractor,
-    views: tuple[View, ...],
+    ctx: StageContext, generator: Generator, labels: Rows | None, network: FeatureExtractor
 ) -> dict[View, NDArray[np.float32]]:
-    """Features of samples that are not truncated, labelled as frequently as tiles are: [n, dim]."""
+    """Features of samples that are not truncated, by view: [n, dim]. labels: of the tiles they are
+    compared with; samples have them as frequently."""
     config: GanTrainerConfig = ctx.config
     arch = generator.arch
+    views = views_of(arch.resolution)
+    pool = None if labels is None else torch.from_numpy(labels)
     at_once = max(1, _PIXELS_AT_ONCE // arch.resolution**2)
     parts: dict[View, list[NDArray[np.float32]]] = {which: [] for which in views}
     for first in range(0, config.metric_samples, at_once):
@@ -112,8 +111,8 @@ def _samples(
         draws = Draws(config.seed, 0, range(first, last), ctx.device, "drift/")
         z = draws.normal("z", arch.latent_dim).to(ctx.device)
         label = None
-        if labels:
-            label = torch.tensor(labels)[draws.integers("label", 0, len(labels))].to(ctx.device)
+        if pool is not None:
+            label = pool[draws.integers("label", 0, len(pool))].to(ctx.device)
         with torch.no_grad():
             images = np.asarray(to_uint8(generator(z, label_B=label)).cpu().numpy())
         for which in views:
@@ -143,14 +142,22 @@ def _real(
     )
 
 
+def labels_of(index: pa.Table, names: Sequence[str]) -> Rows | None:
+    """Label number of each tile's stain, -1 where the generator does not know it; None for a
+    generator that is not conditional."""
+    if not names:
+        return None
+    found = pc.index_in(index.column("stain"), value_set=pa.array(list(names)))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
+
+
 def new_rows(index: pa.Table, before: pa.Table | None) -> Rows:
     """Rows of tiles whose slide is not in the older index; none where there is no older one."""
     if before is None:
         return np.zeros(0, dtype=np.int64)
-    known = set(before.column("slide").to_pylist())
-    slides = index.column("slide").to_pylist()
-    rows = [row for row, slide in enumerate(slides) if slide not in known]
-    return np.asarray(rows, dtype=np.int64)
+    known = before.column("slide").unique()
+    new = pc.invert(pc.is_in(index.column("slide"), value_set=known))
+    return np.flatnonzero(new.to_numpy()).astype(np.int64)
 
 
 def _when_trained(generator: Artifact) -> Any:
