@@ -94,3 +94,28 @@ def test_watches_that_end_at_once_without_a_word_are_not_made_without_end(
     server = Polite(None)
     assert pauses(server, 4, monkeypatch) == [1, 2, 4, 8]
     assert server.lists == 1
+
+
+def test_what_is_gone_is_remembered_for_a_while_and_who_wrote_what_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("hdgan.controller.watching.time.monotonic", lambda: now[0])
+    watched = Watched(
+        cast(Api, None),
+        JOBS,
+        "team",
+        lambda document: None,
+        resync_seconds=300,
+        group=lambda document: "g",
+        departed_seconds=900,
+    )
+    job: Document = {"metadata": {**JOB["metadata"], "managedFields": [{"manager": "kubectl"}]}}
+    watched.remember(job)
+    assert watched.get("j") == JOB
+    watched._part_with(JOB)
+    assert (watched.get("j"), watched.of_group("g")) == (None, [])
+    assert watched.departed_of_group("g") == [JOB]
+    assert watched.departed_of_group("other") == []
+    now[0] += 901
+    assert watched.departed_of_group("g") == []

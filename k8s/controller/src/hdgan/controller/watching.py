@@ -186,6 +186,8 @@ class Watched:
                 self._rest(ApiError("the watch ended at once"), logging.INFO)
 
     def _take(self, document: Document) -> None:
+        # As long as all the rest, nobody here reads it, and a write without it changes nothing.
+        document["metadata"].pop("managedFields", None)
         name = document["metadata"]["name"]
         known = self._objects.get(name)
         if known is not None and _older(document, known):
