@@ -30,7 +30,8 @@ RUNS = 1000
 MAX_ACTIVE = 50
 SECONDS = 1800.0
 TICK = 0.2
-"""Seconds between looks of the simulated cluster at its Jobs: shorter, and it is what is measured."""
+"""Seconds between two looks of the simulated cluster at its Jobs: less, and they are what is
+measured."""
 NAMESPACE = "team"
 SERVICES = ("tiler", "ganTrainer", "extractor", "classifier", "synthesizer")
 
