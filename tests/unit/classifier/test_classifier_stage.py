@@ -401,7 +401,7 @@ def test_too_little_space_for_the_blurred_baseline_is_known_at_once(
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     code, events = classify(extracted)
-    assert code == 64
+    assert code == 69
     assert "blurring 8 pictures for the baseline rgbBlurred needs" in events[-1]["message"]
 
 

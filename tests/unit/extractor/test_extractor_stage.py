@@ -269,7 +269,7 @@ def test_too_little_space_is_known_before_anything_is_rendered(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     code, events = extract(run, tmp_path)
-    assert code == 64
+    assert code == 69
     assert "the features of 8 images needs" in error_of(events)
     root = features_root(run.scratch, run.features_key)
     assert list(root.iterdir()) == []
@@ -319,7 +319,7 @@ def test_too_little_space_names_what_other_extractions_take(
     assert extract(replace(run, extractor={"blocks": 2, "dtype": "float16"}), tmp_path)[0] == 0
     little_space(monkeypatch, 0)
     code, events = extract(run, tmp_path)
-    assert code == 64
+    assert code == 69
     said = error_of(events)
     assert "the features of 8 images needs" in said
     assert str(run.scratch) in said
