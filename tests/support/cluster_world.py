@@ -22,9 +22,10 @@ from hdgan.controller.actions import (
     ReadSavedStep,
     SetTtl,
 )
-from hdgan.controller.decide import Decision, Limits, RunFacts, Seen, decide
+from hdgan.controller.decide import Decision, decide
 from hdgan.controller.facts import Condition, ContainerEnd, JobFacts, PodFacts
 from hdgan.controller.names import job_name, key_label
+from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import ANNOTATIONS, NODES, External, Observed, known_key

@@ -11,9 +11,9 @@ import pytest
 
 from hdgan.controller import looking
 from hdgan.controller.actions import Observe
-from hdgan.controller.decide import RunFacts
 from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.settings import Settings
+from hdgan.controller.situation import RunFacts
 from hdgan.controller.status import RunStatus
 from hdgan.core.errors import RequestError, StoreError
 from support.runs import small_run

@@ -20,11 +20,11 @@ from hdgan.controller.actions import (
     SetTtl,
 )
 from hdgan.controller.api import Api, Conflict, Document, NotFound
-from hdgan.controller.decide import RunFacts
 from hdgan.controller.facts import KEY_LABEL, JobFacts, job_facts, pod_facts
 from hdgan.controller.names import claim_name, job_name, key_label
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
+from hdgan.controller.situation import RunFacts
 from hdgan.controller.status import stamp
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import nodes_of, scratch_of

@@ -14,7 +14,7 @@ from hdgan.controller import api as paths
 from hdgan.controller.actions import CreateJob, Observe, Pin, Publish, ReadSavedStep
 from hdgan.controller.api import Api, ApiError, Conflict, Document, NotFound
 from hdgan.controller.carrying_out import CarryingOut
-from hdgan.controller.decide import Limits, RunFacts, Seen, decide
+from hdgan.controller.decide import decide
 from hdgan.controller.events import events_between
 from hdgan.controller.facts import (
     KEY_LABEL,
@@ -31,6 +31,7 @@ from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts, store_name, unreadable
 from hdgan.controller.settings import DEFAULT_STORE, Settings
+from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import ProgressStatus, RunStatus
 from hdgan.controller.unit import Unit
 from hdgan.controller.watching import Watched

@@ -9,7 +9,7 @@ from artifact, attempt and kind alone, so making it twice makes one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from hdgan.controller.actions import (
@@ -32,15 +32,13 @@ from hdgan.controller.endings import (
     LOST,
     NO_ARTIFACT,
     RETRIES,
-    STALLED,
-    TOO_MANY_DISRUPTIONS,
     Ending,
     ending,
-    lost_since,
     starting,
 )
-from hdgan.controller.facts import JobFacts, Kind, PodFacts, parse_time
+from hdgan.controller.facts import JobFacts, Kind, parse_time
 from hdgan.controller.names import key_label, place_key
+from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import (
     FINAL,
     EndStatus,
@@ -52,10 +50,9 @@ from hdgan.controller.status import (
     shortened,
     stamp,
 )
+from hdgan.controller.stopping import LOST_MARK, MARKS, lost_pods, say_heard, why_stop
 from hdgan.controller.unit import Unit
-from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed, plan
-from hdgan.core.releases import Published
-from hdgan.core.run import DatasetRun
+from hdgan.core.pipeline import BY_NAME, NodeStatus, plan
 
 FIRST_WAIT = 10.0
 LONGEST_WAIT = 300.0
@@ -66,86 +63,10 @@ SOON = 5.0
 SECOND = timedelta(seconds=1)
 """Times of the API server have no fractions: what was seen in the second of an end may be older."""
 
-SUSPENDED, STALLED_MARK, LOST_MARK = "Suspended", "Stalled", "NodeLost"
-DISRUPTED_MARK = "DisruptedTooOften"
-_MARKS = {STALLED_MARK: STALLED, LOST_MARK: LOST, DISRUPTED_MARK: TOO_MANY_DISRUPTIONS}
-
-SILENCE_SECONDS = 120.0
-"""How long running pods may not be heard before that is told."""
-DEAF_FACTOR = 4
-"""How many times `stallSeconds` pods that were heard once may be silent: it may be the network that
-has gone, so this is long."""
+SUSPENDED = "Suspended"
+"""Mark of a Job that is ended because its run is suspended."""
 PODS_SECONDS = 60.0
 """How long the pods of a Job that has failed may be seen to run still."""
-DISRUPTIONS, DISRUPTIONS_PER_PART = 20, 10
-"""Pods a live Job may lose before it is looked at whether that leads anywhere."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What of the installation's settings counts here."""
-
-    start_seconds: float = 45.0
-    progress_seconds: float = 30.0
-    store_poll_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """A DatasetRun as the API server has it."""
-
-    name: str
-    namespace: str
-    uid: str
-    generation: int
-    status: RunStatus
-    run: DatasetRun | None
-    """Resolved; None where the spec cannot be used."""
-    invalid: str = ""
-    """Why it cannot."""
-    deleting: bool = False
-    created: datetime | None = None
-    store: str = ""
-    """URI of its store."""
-    store_name: str | None = None
-    """Its name; None: the default one."""
-    scratch_is_claim: bool = False
-    """Whether extractor and classifier run as Jobs of their own."""
-    parts: dict[str, int] = field(default_factory=dict)
-    """Parts by stage, for Jobs that are still to be made."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What exists besides the run."""
-
-    external: External | None = None
-    """Just pinned, and not in the status yet."""
-    observed: Observed | None = None
-    """What the store holds, looked at `observed_at`."""
-    observed_at: datetime | None = None
-    problem: str | None = None
-    """Why the store, or what the run names, cannot be used: the run fails."""
-    store_error: str | None = None
-    """Why the store does not answer: it is tried again."""
-    jobs: tuple[JobFacts, ...] = ()
-    """All Jobs with keys of this run."""
-    pods: tuple[PodFacts, ...] = ()
-    """Pods with keys of this run, also those whose Job is gone."""
-    free_slot: bool = True
-    """Whether another Job may be made now."""
-    progress: ProgressStatus | None = None
-    """What the pods of the current Job say."""
-    progress_changed: datetime | None = None
-    """When that last became more."""
-    progress_heard: datetime | None = None
-    """When they said so last; None: never."""
-    saved_step: int | None = None
-    """How far the saved work of the current stage is; None where nobody has looked."""
-    refusal: str | None = None
-    """Why the API server would not make the next Job, just now."""
-    published: Published | None = None
-    """What has become of the dataset, once that has been seen to."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +134,7 @@ def _watch(
         if any(pod.job == current.job and not pod.finished for pod in seen.pods):
             return Decision(status, (), SOON)  # its pods are still being ended
         return _ended(
-            run, status, current, seen, _MARKS.get(current.stopping or "", JOB_DELETED), now
+            run, status, current, seen, MARKS.get(current.stopping or "", JOB_DELETED), now
         )
     if job.state == "succeeded":
         return _succeeded(run, status, current, job, seen, now)
@@ -222,22 +143,23 @@ def _watch(
         if not late and any(not pod.finished for pod in job.pods):
             return Decision(status, (), SOON)  # how they ended is seen later than that
         return _ended(
-            run, status, current, seen, _MARKS.get(current.stopping or "") or ending(job), now
+            run, status, current, seen, MARKS.get(current.stopping or "") or ending(job), now
         )
     if job.deleting:
         return _with_problem(run, status, job, seen, limits, now)
     if current.stopping is not None:
         actions: list[Action] = [DeleteJob(job.name)]
         if current.stopping == LOST_MARK:
-            actions.insert(0, ForceDeletePods(tuple(pod.name for pod in _lost(job, now))))
+            actions.insert(0, ForceDeletePods(tuple(pod.name for pod in lost_pods(job, now))))
         return Decision(status, tuple(actions), SOON)
     if run.uid not in job.owners:
         return Decision(status, (OwnJob(job.name),), SOON)
-    mark = _why_stop(run, current, job, seen, now)
+    assert run.run is not None
+    mark = why_stop(run.run.spec.resources, job, seen, now)
     if mark is not None:
         # First noted, then done: the next round deletes it.
         return Decision(status.with_stage(current.model_copy(update={"stopping": mark})), (), 0.0)
-    decision = _with_problem(run, _say_heard(status, run, job, seen, now), job, seen, limits, now)
+    decision = _with_problem(run, say_heard(status, run, job, seen, now), job, seen, limits, now)
     shown = progress_text(seen.progress, job)
     return replace(decision, status=decision.status.model_copy(update={"progress": shown}))
 
@@ -266,57 +188,6 @@ def _with_problem(
         "Started", "False", problem.reason, problem.message, now, run.generation
     )
     return Decision(status.model_copy(update={"message": shortened(problem.message)}), (), 2 * SOON)
-
-
-def _lost(job: JobFacts, now: datetime) -> Iterator[PodFacts]:
-    return (pod for pod in job.pods if lost_since(pod, now) is not None)
-
-
-def _why_stop(
-    run: RunFacts, current: StageStatus, job: JobFacts, seen: Seen, now: datetime
-) -> str | None:
-    assert run.run is not None
-    resources = run.run.spec.resources
-    if resources.lost_node_seconds is not None:
-        patience = timedelta(seconds=resources.lost_node_seconds)
-        since = [s for pod in job.pods if (s := lost_since(pod, now)) is not None]
-        if since and now - min(since) > patience:
-            return LOST_MARK
-    if (
-        job.kind == "parts"
-        and job.disruptions > DISRUPTIONS + DISRUPTIONS_PER_PART * job.completions
-    ):
-        return DISRUPTED_MARK
-    if job.suspended or not any(pod.running for pod in job.pods) or seen.progress_heard is None:
-        return None
-    if any(_lost(job, now)):
-        return None  # told as such: what a node that is cut off does nobody knows
-    # Pods that were waited for, in a queue or for a node, have done nothing wrong meanwhile.
-    begun = [pod.started for pod in job.pods if pod.running and pod.started is not None]
-    moved = max([*begun, seen.progress_changed or seen.progress_heard])
-    patience = timedelta(seconds=resources.stall_seconds)
-    silent = now - max([*begun, seen.progress_heard])
-    if silent > timedelta(seconds=SILENCE_SECONDS):
-        return STALLED_MARK if silent > DEAF_FACTOR * patience else None
-    return STALLED_MARK if now - moved > patience else None
-
-
-def _say_heard(
-    status: RunStatus, run: RunFacts, job: JobFacts, seen: Seen, now: datetime
-) -> RunStatus:
-    """Tell where pods run that do not tell how far they are."""
-    begun = [pod.started for pod in job.pods if pod.running and pod.started is not None]
-    if not begun:
-        return status.without_condition("ProgressHeard")
-    last = max([*begun, *([seen.progress_heard] if seen.progress_heard else [])])
-    if now - last <= timedelta(seconds=SILENCE_SECONDS):
-        return status.without_condition("ProgressHeard")
-    message = (
-        f"the pods of Job {job.name} run, but do not answer the controller at their metrics port: "
-        "a NetworkPolicy or a service mesh may be in the way. Until they do, work that hangs is "
-        "not noticed"
-    )
-    return status.with_condition("ProgressHeard", "False", "NoAnswer", message, now, run.generation)
 
 
 def _succeeded(

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hdgan.controller.actions import Observe, Pin, Publish, ReadSavedStep
-from hdgan.controller.decide import RunFacts
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.settings import DEFAULT_STORE, Settings, StoreConfig
+from hdgan.controller.situation import RunFacts
 from hdgan.controller.status import ProgressStatus
 from hdgan.core.errors import HdganError, StoreError
 from hdgan.core.fold_history import note_folds

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from hdgan.controller.allowance import refused
-from hdgan.controller.decide import RunFacts
 from hdgan.controller.facts import parse_time
 from hdgan.controller.settings import Settings
+from hdgan.controller.situation import RunFacts
 from hdgan.controller.status import RunStatus
 from hdgan.controller.wanted import parts_of, scratch_of
 from hdgan.core.errors import HdganError
