@@ -29,7 +29,7 @@ from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.names import key_label, place_key
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
-from hdgan.controller.reading import read_status, run_facts, store_name, unreadable
+from hdgan.controller.reading import read_status, run_facts, store_name
 from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import ProgressStatus, RunStatus
@@ -250,11 +250,10 @@ class Controller:
         if document is None:
             self._forget(key)
             return None
-        problem = unreadable(document)
-        if problem is not None:
-            logger.error("%s/%s is left alone, its status cannot be read: %s", *key, problem)
-            return None
         run = run_facts(document, self._settings)
+        if run.unreadable:
+            logger.error("%s/%s is left alone, its status cannot be read: %s", *key, run.unreadable)
+            return None
         memory = self._memory.setdefault(key, Memory())
         if run.run is not None and memory.retry != run.run.spec.retry:
             memory = self._memory[key] = Memory(retry=run.run.spec.retry)

@@ -169,12 +169,7 @@ def _with_problem(
 ) -> Decision:
     """With why the Job's pods do not run, once that is worth telling."""
     if seen.refusal is not None:
-        status = status.with_condition(
-            "Started", "False", "JobRefused", seen.refusal, now, run.generation
-        )
-        return Decision(
-            status.model_copy(update={"message": shortened(seen.refusal)}), (), 2 * SOON
-        )
+        return _told_refusal(run, status, seen.refusal, now)
     problem = starting(job, now, run.namespace)
     if problem is None:
         status = status.with_condition(
@@ -428,11 +423,7 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
             message += f"; the last one ended: {end.message}"
         return Decision(status.model_copy(update={"message": shortened(message)}), (), wait)
     if seen.refusal is not None:
-        status = status.with_condition(
-            "Started", "False", "JobRefused", seen.refusal, now, run.generation
-        )
-        update = {"waiting_since": None, "message": shortened(seen.refusal)}
-        return Decision(status.model_copy(update=update), (), 2 * SOON)
+        return _told_refusal(run, status, seen.refusal, now)
     if not seen.free_slot:
         since = status.waiting_since or stamp(now)
         update = {
@@ -445,6 +436,13 @@ def _start(run: RunFacts, status: RunStatus, unit: Unit, seen: Seen, now: dateti
         status = status.model_copy(update={"message": refused.message})
     attempt = max([stage.attempt, *(job.attempt for job in same)]) + 1
     return Decision(status, (CreateJob(unit, attempt),), SOON)
+
+
+def _told_refusal(run: RunFacts, status: RunStatus, refusal: str, now: datetime) -> Decision:
+    """The API server does not take a Job, or what its pods need. Nobody waits behind this run."""
+    status = status.with_condition("Started", "False", "JobRefused", refusal, now, run.generation)
+    update = {"waiting_since": None, "message": shortened(refusal)}
+    return Decision(status.model_copy(update=update), (), 2 * SOON)
 
 
 def _before_its_time(run: RunFacts, job: JobFacts) -> bool:

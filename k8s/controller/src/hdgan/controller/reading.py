@@ -33,12 +33,18 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
             run, invalid = None, problem
     except HdganError as error:
         run, invalid = None, str(error)
+    status, unreadable = RunStatus(), ""
+    try:
+        status = RunStatus.model_validate(document.get("status") or {})
+    except ValidationError as error:
+        unreadable = "; ".join(str(error).splitlines()[:3])
     return RunFacts(
         name=meta["name"],
         namespace=meta["namespace"],
         uid=meta["uid"],
         generation=int(meta.get("generation") or 1),
-        status=read_status(document),
+        status=status,
+        unreadable=unreadable,
         run=run,
         invalid=invalid,
         created=parse_time(meta.get("creationTimestamp")),
@@ -72,16 +78,6 @@ def read_run(document: dict[str, Any]) -> DatasetRun:
             f"DatasetRun {document['metadata']['name']}",
         )
     )
-
-
-def unreadable(document: dict[str, Any]) -> str | None:
-    """Why a run's status cannot be read; None if it can. A newer controller may have written it:
-    going on as if there were none would pin the run anew."""
-    try:
-        RunStatus.model_validate(document.get("status") or {})
-    except ValidationError as error:
-        return "; ".join(str(error).splitlines()[:3])
-    return None
 
 
 def read_status(document: dict[str, Any]) -> RunStatus:

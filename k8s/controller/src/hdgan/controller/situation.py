@@ -34,6 +34,9 @@ class RunFacts:
     """Resolved; None where the spec cannot be used."""
     invalid: str = ""
     """Why it cannot."""
+    unreadable: str = ""
+    """Why the status cannot be read: a newer controller may have written it, and to go on as if
+    there were none would pin the run anew."""
     deleting: bool = False
     created: datetime | None = None
     store: str = ""

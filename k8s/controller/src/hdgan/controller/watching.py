@@ -60,6 +60,7 @@ class Watched:
         self._departed_seconds = departed_seconds
         self._departed: dict[str, tuple[float, Document]] = {}
         """By UID: when it went, and how it was last. The oldest first."""
+        self._departed_groups: dict[str, dict[str, Document]] = {}
         self._lock = threading.Lock()
         self._listed = threading.Event()
         self._stop = threading.Event()
@@ -106,7 +107,7 @@ class Watched:
         """Objects of one group that are gone, as they were last."""
         with self._lock:
             self._forget_departed()
-            return [one for _, one in self._departed.values() if self._group(one) == group]
+            return list(self._departed_groups.get(group, {}).values())
 
     def count(self) -> int:
         """How many objects count."""
@@ -201,15 +202,23 @@ class Watched:
     def _part_with(self, document: Document) -> None:
         self._drop(document["metadata"]["name"])
         if self._departed_seconds > 0:
-            self._departed[document["metadata"]["uid"]] = (time.monotonic(), document)
+            uid = document["metadata"]["uid"]
+            self._departed[uid] = (time.monotonic(), document)
+            self._departed_groups.setdefault(self._group(document), {})[uid] = document
             self._forget_departed()
 
     def _forget_departed(self) -> None:
         limit = time.monotonic() - self._departed_seconds
-        for uid, (when, _) in list(self._departed.items()):
+        while self._departed:
+            uid, (when, document) = next(iter(self._departed.items()))
             if when >= limit:
                 return
             del self._departed[uid]
+            group = self._group(document)
+            members = self._departed_groups[group]
+            del members[uid]
+            if not members:
+                del self._departed_groups[group]
 
     def _drop(self, name: str) -> None:
         known = self._objects.pop(name, None)
