@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,52 +14,11 @@ from typing import Any
 
 import pytest
 
-from e2e.object_server import running
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable
 from hdgan.core.store import Store, open_store
 from hdgan.core.store_file import FileStore
 from hdgan.core.store_s3 import S3Store
-from support.s3_server import new_bucket, point_aws_at, running_s3
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with running_s3() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    point_aws_at(s3_endpoint, monkeypatch)
-    return f"s3://{new_bucket(s3_endpoint)}/some/prefix"
-
-
-@pytest.fixture(scope="module")
-def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The S3 server of the end-to-end test."""
-    with running(tmp_path_factory.mktemp("objects")) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def object_server_uri(object_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    point_aws_at(object_server, monkeypatch)
-    return f"s3://{new_bucket(object_server)}/some/prefix"
-
-
-@pytest.fixture(params=["file", "s3", "object_server"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param != "file":
-        return str(request.getfixturevalue(f"{request.param}_uri"))
-    return (tmp_path / "a store").as_uri()
-
-
-@pytest.fixture
-def store(uri: str) -> Iterator[Store]:
-    store = open_store(uri)
-    yield store
-    if isinstance(store, S3Store):
-        store.close()
+from support.s3_server import point_aws_at
 
 
 def test_what_is_put_is_got(store: Store) -> None:
@@ -413,3 +371,13 @@ def test_refusals_are_explained_without_secrets(
         server.server_close()
     assert "test-secret-value" not in str(caught.value)
     assert "test-access-key" not in str(caught.value)
+
+
+def test_a_server_that_cannot_list_uploads_is_told_of(
+    object_server_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(object_server_uri)
+    assert list(store.unfinished()) == []
+    assert "cannot list uploads in parts" in caplog.text
+    assert isinstance(store, S3Store)
+    store.close()

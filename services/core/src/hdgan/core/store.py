@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError
 from hdgan.core.store_file import FileStore
-from hdgan.core.store_protocol import ObjectInfo, Store, check_key
+from hdgan.core.store_protocol import ObjectInfo, Store, Unfinished, check_key
 
 if TYPE_CHECKING:
     from hdgan.core.store_s3 import S3Connection
@@ -22,6 +22,7 @@ __all__ = [
     "ObjectInfo",
     "Store",
     "StoreError",
+    "Unfinished",
     "check_key",
     "connected",
     "open_store",

@@ -19,8 +19,8 @@ from hdgan.core.atomic_file import (
     temporary_beside,
     writing,
 )
-from hdgan.core.errors import KeyMissing, StoreError
-from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, check_key
+from hdgan.core.errors import InternalError, KeyMissing, StoreError
+from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, Unfinished, check_key
 
 _CHUNK = 1 << 20
 _NO_HARD_LINKS = frozenset(
@@ -165,6 +165,61 @@ class FileStore:
             with contextlib.suppress(OSError):
                 self._path(key).unlink(missing_ok=True)
                 self._path(PROBE_PREFIX).rmdir()
+
+    def now(self) -> datetime:
+        # Not this machine's clock: a network file system has its own.
+        path = temporary_beside(self.root / "now")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(b"1")
+                file.flush()
+                os.fsync(file.fileno())
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        except OSError as error:
+            raise explain_os_error(error, "write", self.root) from error
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        for folder, folders, names in os.walk(self.root, onerror=self._raise_unless_gone):
+            folders.sort()
+            probes = Path(folder) == self.root / PROBE_PREFIX
+            for name in sorted(names):
+                if not probes and not name.startswith(TEMPORARY):
+                    continue
+                path = Path(folder, name)
+                try:
+                    status = path.lstat()
+                except FileNotFoundError:
+                    continue  # finished meanwhile
+                except OSError as error:
+                    raise explain_os_error(error, "read", path) from error
+                written = datetime.fromtimestamp(status.st_mtime, UTC)
+                place = path.relative_to(self.root).as_posix()
+                yield Unfinished(str(path), written, status.st_size, (place,))
+
+    def remove_unfinished(self, one: Unfinished) -> None:
+        (place,) = one.handle
+        parts = place.split("/")
+        if ".." in parts or not (parts[-1].startswith(TEMPORARY) or parts[0] == PROBE_PREFIX):
+            raise InternalError(f"{self.uri}: {place!r} is nothing unfinished")
+        path = self.root / place
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise explain_os_error(error, "delete", path) from error
+        if parts[0] == PROBE_PREFIX:
+            with contextlib.suppress(OSError):  # there is another probe
+                path.parent.rmdir()
+
+    def _raise_unless_gone(self, error: OSError) -> None:
+        """What `os.walk` does about a folder it cannot read."""
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise explain_os_error(error, "list", error.filename or self.root) from error
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,21 @@ class ObjectInfo:
     """Changes when the content changes; otherwise opaque."""
     modified: datetime
     """Time of the last write, in UTC."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Something of a write or a probe that nobody has finished: its process was killed, or is still
+    at it. Only time tells: what was begun or touched long ago is garbage."""
+
+    name: str
+    """What and where it is, for people."""
+    started: datetime
+    """When it was begun or last written to, by the server's clock, in UTC."""
+    size: int | None
+    """Bytes; None where the store does not tell."""
+    handle: tuple[str, ...] = field(default=(), repr=False)
+    """How the store finds it again; for `remove_unfinished` alone."""
 
 
 class Store(Protocol):
@@ -76,6 +91,18 @@ class Store(Protocol):
 
     def probe(self) -> None:
         """Write, read and delete a small object. StoreError says what to do if that fails."""
+
+    def now(self) -> datetime:
+        """The time by the clock that `ObjectInfo.modified` and `Unfinished.started` are told by,
+        in UTC, perhaps up to a second late. Writes and deletes a tiny object."""
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """What writes and probes that were cut off have left, and those under way. Not
+        authoritative, as `list` is not."""
+
+    def remove_unfinished(self, one: Unfinished) -> None:
+        """Remove what `unfinished` has found; no error if it is gone. A write that is still under
+        way fails by it, and leaves nothing."""
 
 
 def check_key(key: str) -> str:

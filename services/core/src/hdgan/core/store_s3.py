@@ -7,13 +7,16 @@ library printed around them, so no secret can slip through.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -26,8 +29,10 @@ from botocore.config import Config
 from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
 
 from hdgan.core.atomic_file import explain_os_error, writing
-from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable
-from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, check_key
+from hdgan.core.errors import InternalError, KeyMissing, NoSpace, StoreError, StoreUnavailable
+from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, Unfinished, check_key
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _READ_ATTEMPTS = 4
@@ -78,6 +83,7 @@ _FULL = frozenset(
     {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityQuotaExceeded"}
 )
 _NOT_CONDITIONAL = frozenset({"NotImplemented", "501", "InvalidArgument", "InvalidRequest"})
+_UNKNOWN_OPERATION = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 _TRANSFER = TransferConfig(
     multipart_threshold=32 << 20, multipart_chunksize=32 << 20, max_concurrency=4
 )
@@ -241,6 +247,91 @@ class S3Store:
             self._conditional = self._try_conditional()
         except StoreError as error:
             raise type(error)(f"store {self.uri} cannot be used: {error}") from error
+
+    def now(self) -> datetime:
+        key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
+        self.put(key, b"1")
+        try:
+            info = self.head(key)
+        finally:
+            self.delete(key)
+        if info is None:
+            raise StoreUnavailable(
+                f"{self.url(key)} is not there although it has just been written; try again"
+            )
+        return info.modified.astimezone(UTC)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        yield from self._unfinished_probes()
+        yield from self._unfinished_uploads()
+
+    def _unfinished_probes(self) -> Iterator[Unfinished]:
+        prefix = f"{self.prefix}{PROBE_PREFIX}/"
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    name, written = str(entry["Key"]), entry["LastModified"].astimezone(UTC)
+                    url = f"s3://{self.bucket}/{name}"
+                    yield Unfinished(url, written, int(entry["Size"]), (name,))
+        except _ERRORS as error:
+            raise self._explain(error, "list", PROBE_PREFIX) from error
+
+    def _unfinished_uploads(self) -> Iterator[Unfinished]:
+        try:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self.prefix
+            )
+            for page in pages:
+                for entry in page.get("Uploads", []):
+                    name, upload = str(entry["Key"]), str(entry["UploadId"])
+                    if name.startswith(self.prefix):
+                        parts = self._parts(name, upload)
+                        times = [entry["Initiated"], *(one["LastModified"] for one in parts)]
+                        what = f"s3://{self.bucket}/{name} (upload in parts)"
+                        size = sum(int(one["Size"]) for one in parts)
+                        yield Unfinished(what, max(times).astimezone(UTC), size, (name, upload))
+        except boto_errors.ClientError as error:
+            if _code(error) not in _UNKNOWN_OPERATION:
+                raise self._explain(error, "list uploads in parts to", "") from error
+            _log.warning(
+                "%s: the server cannot list uploads in parts; those that were cut off stay until"
+                " it removes them itself",
+                self.uri,
+            )
+        except _ERRORS as error:
+            raise self._explain(error, "list uploads in parts to", "") from error
+
+    def _parts(self, name: str, upload: str) -> builtins.list[dict[str, Any]]:
+        """What is there of an upload; nothing if it has ended meanwhile."""
+        try:
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.bucket, Key=name, UploadId=upload
+            )
+            return [part for page in pages for part in page.get("Parts", [])]
+        except boto_errors.ClientError as error:
+            if _code(error) in ("NoSuchUpload", "404"):
+                return []
+            raise
+
+    def remove_unfinished(self, one: Unfinished) -> None:
+        name, *upload = one.handle
+        if not name.startswith(self.prefix if upload else f"{self.prefix}{PROBE_PREFIX}/"):
+            raise InternalError(f"{self.uri}: {one.name} is nothing unfinished of this store")
+        try:
+            if upload:
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=name, UploadId=upload[0]
+                )
+            else:
+                self._client.delete_object(Bucket=self.bucket, Key=name)
+        except boto_errors.ClientError as error:
+            if _code(error) not in ("NoSuchUpload", "404"):
+                raise self._explain(error, "delete", name[len(self.prefix) :]) from error
+        except _ERRORS as error:
+            raise self._explain(error, "delete", name[len(self.prefix) :]) from error
 
     @property
     def _client(self) -> Any:
