@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hdgan.core.pins import Pins
 from hdgan.gan_trainer.metrics import real_features
 from hdgan.gan_trainer.metrics.evaluation import Compared, full, quick
 from hdgan.gan_trainer.metrics.fid import fid
@@ -146,6 +147,7 @@ def test_features_of_tiles_are_computed_once(
     def features(turned: bool) -> np.ndarray:
         return tile_features(
             tiles.store,
+            Pins(tiles.store, "run"),
             tiles.artifact,
             tiles.index,
             rows,

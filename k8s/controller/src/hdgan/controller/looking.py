@@ -22,6 +22,7 @@ from hdgan.controller.status import ProgressStatus
 from hdgan.core.errors import HdganError, StoreError
 from hdgan.core.fold_history import note_folds
 from hdgan.core.observe import observe, pin_external
+from hdgan.core.pins import Pins
 from hdgan.core.pipeline import External, Observed
 from hdgan.core.releases import Published, publish, release_of
 from hdgan.core.run import DatasetRun
@@ -68,6 +69,8 @@ class Memory:
     progress_of: str | None = None
     """The Job those are of."""
     published: Published | None = None
+    pins: Pins | None = None
+    """What keeps the run's artifacts from being collected."""
     refusal: str | None = None
     """Why the API server would not make a Job; until `refused_until` (monotonic) it is not asked
     again."""
@@ -307,7 +310,9 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
             memory.stale = False
             at = datetime.now(UTC)  # before: what comes while we look may not be seen
             before = facts.status.observed()
-            found = observe(store, run, external, before)
+            if memory.pins is None or memory.pins.store is not store:
+                memory.pins = Pins(store, run.metadata.name)
+            found = observe(store, run, external, before, pins=memory.pins)
             tiling = found.artifacts.get("tiler")
             if tiling is not None and "tiler" not in before.artifacts:
                 # Before the status says that it is done: nothing would ask for it again.

@@ -44,7 +44,7 @@ def current(store: Store, candidates_digest: str) -> Artifact | None:
 
 def version(store: Store, candidates_digest: str, seq: int) -> Artifact:
     """The annotations of version `seq` (from 1)."""
-    pointer = _read(store, candidates_digest, seq)
+    pointer = read_pointer(store, candidates_digest, seq)
     artifact = open_artifact(store, STAGE, pointer.key)
     if artifact is None or artifact.content_digest != pointer.content_digest:
         raise InputMissing(
@@ -77,7 +77,7 @@ def publish(store: Store, candidates_digest: str, artifact: Artifact) -> int:
     if artifact.manifest.stage != STAGE:
         raise RequestError(f"an artifact of stage {artifact.manifest.stage} holds no annotations")
     seq = latest_version(store, candidates_digest)
-    if seq and _read(store, candidates_digest, seq).key == artifact.manifest.key:
+    if seq and read_pointer(store, candidates_digest, seq).key == artifact.manifest.key:
         return seq
     while seq < MAX_VERSIONS:
         seq += 1
@@ -87,7 +87,7 @@ def publish(store: Store, candidates_digest: str, artifact: Artifact) -> int:
         document = canonical_json(pointer.model_dump(mode="json", by_alias=True))
         created = store.put_if_absent(_place(candidates_digest, seq), document)
         # Ours also if it was a retry of ours that got there first.
-        if created or _read(store, candidates_digest, seq).key == pointer.key:
+        if created or read_pointer(store, candidates_digest, seq).key == pointer.key:
             return seq
     raise RequestError(f"candidates {candidates_digest} have {MAX_VERSIONS} annotation versions")
 
@@ -98,7 +98,9 @@ def _place(candidates_digest: str, seq: int) -> str:
     return f"annotations/{candidates_digest}/{seq:06d}.json"
 
 
-def _read(store: Store, candidates_digest: str, seq: int) -> Pointer:
+def read_pointer(store: Store, candidates_digest: str, seq: int) -> Pointer:
+    """What version `seq` (from 1) points to. KeyMissing if there is none, InputMissing if it is
+    damaged."""
     place = _place(candidates_digest, seq)
     try:
         return Pointer.model_validate_json(store.get(place))

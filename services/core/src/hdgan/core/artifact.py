@@ -2,7 +2,8 @@
 real.
 
 An attempt writes under `artifacts/<stage>/<key>/<attempt>/`; the artifact exists from the moment
-`artifacts/<stage>/<key>/manifest.json` does. Whoever comes second adopts what he finds there.
+`artifacts/<stage>/<key>/manifest.json` does. Whoever comes second adopts what he finds there. An
+attempt that has slept so long that its files may have been collected looks for them first.
 """
 
 from __future__ import annotations
@@ -22,12 +23,23 @@ from pydantic.alias_generators import to_camel
 
 from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside
 from hdgan.core.canonical import canonical_digest, canonical_json
-from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
+from hdgan.core.elapsed import Moment
+from hdgan.core.errors import (
+    InputMissing,
+    InternalError,
+    KeyMissing,
+    RequestError,
+    StoreError,
+    StoreUnavailable,
+)
 from hdgan.core.store import Store, check_key
 
 MANIFEST = "manifest.json"
 RUN_INFO = "run-info.json"
 MAX_MANIFEST_BYTES = 256 << 20
+CHECK_SECONDS = 3600.0
+"""Age at which a commit looks again for a file it has uploaded. Much less than what `hdgan gc`
+waits for."""
 
 _HEX64 = r"^[0-9a-f]{64}$"
 _STAGE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
@@ -49,8 +61,16 @@ class FileEntry(_Document):
     attempt: Annotated[str, Field(pattern=_ATTEMPT)]
 
 
+class Need(_Document):
+    """Another artifact that is read together with this one."""
+
+    stage: str
+    key: Annotated[str, Field(pattern=_HEX64)]
+
+
 class Manifest(_Document):
-    """What an artifact consists of. `config` and `inputs` (content digests) say how it was made."""
+    """What an artifact consists of. `config` and `inputs` (content digests) say how it was made,
+    `needs` what has to be kept as long as it is kept."""
 
     stage: str
     key: Annotated[str, Field(pattern=_HEX64)]
@@ -60,6 +80,7 @@ class Manifest(_Document):
     inputs: dict[str, str]
     config: dict[str, JsonValue]
     files: list[FileEntry]
+    needs: list[Need] = []
 
 
 def artifact_key(
@@ -104,6 +125,11 @@ def artifact_folder(stage: str, key: str) -> str:
             " digits"
         )
     return f"artifacts/{stage}/{key}"
+
+
+def collecting_place(stage: str, key: str) -> str:
+    """What `hdgan gc` writes before it removes files of a key, and removes after that."""
+    return f"gc/collecting/{stage}/{key}.json"
 
 
 class Artifact:
@@ -281,7 +307,9 @@ class Attempt:
         self._stage_version = stage_version
         self._config = dict(config or {})
         self._inputs = dict(inputs or {})
+        self._needs: set[tuple[str, str]] = set()
         self._entries: dict[str, FileEntry] = {}
+        self._seen: dict[str, Moment] = {}
 
     @property
     def entries(self) -> list[FileEntry]:
@@ -291,8 +319,9 @@ class Attempt:
     def add_bytes(self, name: str, data: bytes) -> FileEntry:
         """Upload a small file. Names may have folders: `images/a.png`."""
         entry = self._new(name, len(data), hashlib.sha256(data).hexdigest())
+        moment = Moment()
         self.store.put(f"{self._folder}/{self.attempt}/{name}", data)
-        return self._add(entry)
+        return self._add(entry, moment)
 
     def add_file(self, name: str, path: Path) -> FileEntry:
         """Upload a file from disk, streamed."""
@@ -300,27 +329,29 @@ class Attempt:
             entry = self._new(name, path.stat().st_size, sha256_file(path))
         except OSError as error:
             raise explain_os_error(error, "read", path) from error
+        moment = Moment()
         self.store.put_from(f"{self._folder}/{self.attempt}/{name}", path)
-        return self._add(entry)
+        return self._add(entry, moment)
 
     def adopt(self, entry: FileEntry) -> None:
         """Take over a file that an earlier attempt at the same key has uploaded.
 
         InputMissing if it is not there: make it again with `add_bytes` or `add_file`.
         """
-        place = f"{self._folder}/{entry.attempt}/{self._name(entry.name)}"
-        info = self.store.head(place)
-        if info is None or info.size != entry.size:
-            raise InputMissing(
-                f"{self.store.url(place)} is not there with {entry.size} bytes: attempt"
-                f" {entry.attempt} did not finish it"
-            )
-        self._add(entry)
+        moment = Moment()
+        self._check_there(entry)
+        self._add(entry, moment)
+
+    def need(self, stage: str, key: str) -> None:
+        """Say that another artifact is read together with this one: it is kept as long."""
+        artifact_folder(stage, key)
+        self._needs.add((stage, key))
 
     def commit(self, run_info: Mapping[str, Any]) -> Artifact:
         """Make the artifact real, or adopt the one another attempt has made real meanwhile.
 
-        `run_info` (timings, device, versions) is kept outside the content digest.
+        `run_info` (timings, device, versions) is kept outside the content digest. InputMissing if
+        the attempt has slept so long that its files were collected: run it again.
         """
         if not self._entries:
             raise InternalError(f"{self._folder}: an attempt without files cannot be committed")
@@ -334,17 +365,56 @@ class Attempt:
             inputs=self._inputs,
             config=self._config,
             files=files,
+            needs=[Need(stage=stage, key=key) for stage, key in sorted(self._needs)],
         )
         info = json.dumps(dict(run_info), indent=1, sort_keys=True, default=str).encode()
         self.store.put(f"{self._folder}/{self.attempt}/{RUN_INFO}", info)
-        document = canonical_json(manifest.model_dump(mode="json", by_alias=True))
-        self.store.put_if_absent(f"{self._folder}/{MANIFEST}", document)
+        left_out = set() if manifest.needs else {"needs"}
+        values = manifest.model_dump(mode="json", by_alias=True, exclude=left_out)
+        place = f"{self._folder}/{MANIFEST}"
+        checked = Moment()
+        self._check_all_there()
+        self.store.put_if_absent(place, canonical_json(values))
         artifact = open_artifact(self.store, self.stage, self.key)
         if artifact is None:
             raise InternalError(
                 f"{self.store.uri}/{self._folder}: the manifest just written cannot be read back"
             )
+        if artifact.manifest.attempt == self.attempt and checked.seconds_ago() >= CHECK_SECONDS:
+            try:
+                self._check_all_there()
+            except InputMissing:
+                # Asleep between the last check and the write: nobody shall rely on this manifest.
+                self.store.delete(place)
+                raise
         return artifact
+
+    def _check_all_there(self) -> None:
+        """InputMissing if a file that is not just uploaded has been collected.
+
+        Before that: StoreUnavailable if files of this key are being collected right now. Whoever
+        collects says so first and looks for pins second, we have our pin first and look second.
+        """
+        old = [entry for entry in self.entries if self._may_be_old(entry)]
+        if old and self.store.head(collecting_place(self.stage, self.key)) is not None:
+            raise StoreUnavailable(
+                f"{self.store.uri}/{self._folder} is being collected at this moment: run it again"
+            )
+        for entry in old:
+            self._check_there(entry)
+
+    def _may_be_old(self, entry: FileEntry) -> bool:
+        adopted = entry.attempt != self.attempt
+        return adopted or self._seen[entry.name].seconds_ago() >= CHECK_SECONDS
+
+    def _check_there(self, entry: FileEntry) -> None:
+        place = f"{self._folder}/{entry.attempt}/{self._name(entry.name)}"
+        info = self.store.head(place)
+        if info is None or info.size != entry.size:
+            raise InputMissing(
+                f"{self.store.url(place)} is not there with {entry.size} bytes: attempt"
+                f" {entry.attempt} did not finish it, or it was collected; run it again"
+            )
 
     def _name(self, name: str) -> str:
         try:
@@ -359,11 +429,12 @@ class Attempt:
             raise InternalError(f"{self._folder}: {name} was added twice with different content")
         return FileEntry(name=name, size=size, sha256=sha256, attempt=self.attempt)
 
-    def _add(self, entry: FileEntry) -> FileEntry:
+    def _add(self, entry: FileEntry, moment: Moment) -> FileEntry:
         known = self._entries.get(entry.name)
         if known is not None and (known.size, known.sha256) != (entry.size, entry.sha256):
             raise InternalError(
                 f"{self._folder}: {entry.name} was added twice with different content"
             )
         self._entries[entry.name] = entry
+        self._seen[entry.name] = moment
         return entry

@@ -8,6 +8,7 @@ are of another kind: there is nothing to keep then.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,6 +53,29 @@ def note_folds(store: Store, run: DatasetRun, external: External, tiling: InputR
     last = LastTiling(holdout=run.spec.tiler.holdout, tiling=tiling, kept=external.folds)
     if _read(store, run) != last:
         store.put(_place(run), canonical_json(last.model_dump(mode="json")))
+
+
+def noted_folds(store: Store) -> Iterator[tuple[str, InputRef]]:
+    """Dataset and artifact of all tilings whose folds are kept, or were kept when they were made.
+
+    InputMissing if a note cannot be read.
+    """
+    for place in store.list("datasets/"):
+        dataset, _, rest = place.removeprefix("datasets/").partition("/")
+        if rest != "folds.json":
+            continue
+        try:
+            last = LastTiling.model_validate_json(store.get(place))
+        except KeyMissing:
+            continue
+        except ValidationError as error:
+            raise InputMissing(
+                f"{store.url(place)} cannot be read, so nobody knows which folds it keeps: restore "
+                "it, or delete it"
+            ) from error
+        for one in (last.tiling, last.kept):
+            if one is not None:
+                yield dataset, one
 
 
 def _keeping(store: Store, external: External, folds: InputRef | None) -> External:

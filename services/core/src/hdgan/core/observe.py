@@ -11,6 +11,7 @@ from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.errors import InputMissing
 from hdgan.core.fold_history import with_folds
 from hdgan.core.initial_networks import networks_digest
+from hdgan.core.pins import Pins
 from hdgan.core.pipeline import (
     ANNOTATIONS,
     External,
@@ -58,19 +59,33 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
 
 
 def observe(
-    store: Store, run: DatasetRun, external: External, before: Observed | None = None
+    store: Store,
+    run: DatasetRun,
+    external: External,
+    before: Observed | None = None,
+    *,
+    pins: Pins | None = None,
 ) -> Observed:
-    """What exists of a resolved run. Artifacts never change, so what `before` knows is kept."""
+    """What exists of a resolved run. Artifacts never change, so what `before` knows is kept.
+
+    pins  pins what the run relies on, before it is looked for: for who goes on with what is found
+    """
     found = {**(before.artifacts if before else {}), **external.taken_over()}
     lack = before.annotations_lack if before else None
     dice = before.macro_dice if before else None
     drift = before.drift_kid if before else None
+    if pins is not None:
+        pins.add((one.stage, one.key) for one in external.references())
+        for one in found.values():
+            pins.add([(one.stage, one.key)])
     for node in nodes_of(external):
         if node.name == "extractor" and ANNOTATIONS not in found and "candidates" in found:
             lack = _observe_annotations(store, run, found)
         if node.cache or node.name in found:
             continue
         key = known_key(node, run, external, Observed(found))
+        if pins is not None and key is not None:
+            pins.add([(node.name, key)])
         artifact = None if key is None else open_artifact(store, node.name, key)
         if artifact is None:
             continue
@@ -79,6 +94,9 @@ def observe(
             dice = macro_dice(artifact)
         if node.name == "drift":
             drift = drift_kid(artifact)
+    if pins is not None and "candidates" in found and ANNOTATIONS not in found:
+        waited_for = (found[name] for name in ("gan-trainer", "candidates"))
+        pins.add(((one.stage, one.key) for one in waited_for), "annotation")
     return Observed(found, lack, dice, drift)
 
 

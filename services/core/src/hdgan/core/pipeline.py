@@ -66,6 +66,11 @@ class External:
         given = {"gan-trainer": self.generator, "candidates": self.candidates}
         return {name: one for name, one in given.items() if one is not None}
 
+    def references(self) -> list[InputRef]:
+        """All artifacts of other runs that this one reads."""
+        given = (self.folds, self.generator, self.candidates, self.before)
+        return [one for one in given if one is not None]
+
 
 @dataclass(frozen=True)
 class Node:

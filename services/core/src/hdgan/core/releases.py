@@ -204,6 +204,16 @@ def releases(store: Store, dataset: str) -> list[Release]:
     return sorted(found, key=lambda one: (one.created, one.name))
 
 
+def all_releases(store: Store) -> Iterator[Release]:
+    """The releases of all datasets. InputMissing if one cannot be read."""
+    for place in store.list("datasets/"):
+        _, _, rest = place.removeprefix("datasets/").partition("/")
+        if rest.startswith("releases/") and rest.endswith(".json"):
+            release = _read(store, place, Release)
+            if release is not None:
+                yield release
+
+
 def promote(store: Store, dataset: str, name: str) -> Release:
     """Make a release the latest. InputMissing if it, or its dataset, is not there (any more)."""
     release = read_release(store, dataset, name)

@@ -283,6 +283,7 @@ def _commit(
         config=settings,
         inputs=inputs,
     )
+    attempt.need(candidates.artifact.manifest.stage, candidates.artifact.manifest.key)
     text = json.dumps(document, indent=1, sort_keys=True) + "\n"
     attempt.add_bytes("annotations.json", text.encode("utf-8"))
     for image in images:

@@ -129,6 +129,7 @@ def _real(
     config: GanTrainerConfig = ctx.config
     return tile_features(
         ctx.store,
+        ctx.pins,
         ctx.input("tiles"),
         index,
         rows,

@@ -155,6 +155,7 @@ class Measuring:
         choose = np.random.Generator(np.random.Philox(key=seed))
         self._real[extractor.digest, which, kind] = tile_features(
             self._ctx.store,
+            self._ctx.pins,
             self._ctx.input("tiles"),
             self._split.index,
             choose.permutation(rows)[:most],

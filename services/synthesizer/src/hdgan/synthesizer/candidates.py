@@ -79,6 +79,8 @@ def _write_index(
     """candidates.json, the latents and a contact sheet."""
     samples = [sampler.sample(index) for index in range(config.count)]
     ws = np.concatenate([sample.ws.cpu().numpy() for sample in samples])
+    generator = ctx.request.inputs["generator"]
+    ctx.output.need(generator.stage, generator.key)
     ctx.output.add_bytes("latents.safetensors", save({"w": ws}))
     document = {
         "generator": sampler.generator_digest,

@@ -38,6 +38,7 @@ from hdgan.tiler.pictures import contact_sheet, png_bytes
 from hdgan.tiler.progress import Progress
 from hdgan.tiler.slide import SlideOpener
 from hdgan.tiler.sources import described, name_clashes
+from hdgan.tiler.unit import STAGE as UNIT_STAGE
 from hdgan.tiler.unit import Task, Unit, find_unit, parquet_bytes
 from hdgan.tiler.workers import Bench, cut_all
 
@@ -69,6 +70,7 @@ def run(context: StageContext, opener: SlideOpener = open_slide) -> None:
     check_holdout(config.holdout, [fact.case for fact in facts.values()])
     known = _known_folds(context, config)
     tasks = [_task(ref, config, slides, told) for ref in refs]
+    context.pins.add((UNIT_STAGE, task.key) for task in tasks)
     pieces = Pieces(context.store, context.request.stage, context.request.key)
     if not context.request.commit:
         if told.unused and context.part == 0:
@@ -229,6 +231,8 @@ def _merge(
     folds = _folds(full, known, config)
     rows = _index_rows(full, folds)
     output = context.output
+    for slide in cut:
+        output.need(UNIT_STAGE, slide.unit.key)
     output.add_bytes("index.parquet", parquet_bytes(rows, TILER_INDEX_SCHEMA))
     output.add_bytes("folds.parquet", write_folds(folds))
     output.add_bytes("slides.json", _slides_json(refs, cut, bad, rows, folds, config))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_digest
+from hdgan.core.pins import Pins
 from hdgan.core.store import Store
 from hdgan.core.tiles import iter_tiles
 from hdgan.gan_trainer.metrics.memorisation import orientations
@@ -27,6 +28,7 @@ _CHUNK = 64
 
 def tile_features(
     store: Store,
+    pins: Pins,
     tiles: Artifact,
     index: pa.Table,
     rows: NDArray[np.int64],
@@ -58,6 +60,7 @@ def tile_features(
         },
         {"tiles": tiles.content_digest, "extractor": extractor.digest},
     )
+    pins.add([(STAGE, key)])
     known = open_artifact(store, STAGE, key)
     if known is None:
         features = _compute(

@@ -1,0 +1,121 @@
+"""`hdgan gc`: shows what of a store nobody needs any more, and removes it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hdgan.core.garbage.collecting import Found, Report
+
+SHOWN = 20
+
+
+def gc(
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            envvar="HDGAN_STORE",
+            metavar="URI",
+            help="Where artifacts are kept: a folder or s3://bucket/prefix.",
+        ),
+    ],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Mark garbage, and remove what was marked before.")
+    ] = False,
+    grace_hours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="From the mark to the removal. Less than 24 only where nothing else uses the"
+            " store.",
+        ),
+    ] = 24.0,
+    keep_days: Annotated[
+        float,
+        typer.Option(min=0, help="How long what a run has worked with is kept without a release."),
+    ] = 30.0,
+    keep_awaiting_days: Annotated[
+        float,
+        typer.Option(min=0, help="How long candidates wait for annotations, with their generator."),
+    ] = 365.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look for what no run, release or annotation needs; with --delete, remove it.
+
+    Releases, annotations and what belongs to them stay for ever, what runs have worked with for a
+    while. Removal takes several passes: one marks, one a grace later removes the manifests, one a
+    grace after that their files. Run it every day.
+    """
+    from datetime import timedelta
+
+    from hdgan.core.garbage.collecting import Policy, collect
+    from hdgan.core.garbage.roots import Keeping
+    from hdgan.core.store import open_store
+
+    policy = Policy(
+        keeping=Keeping(timedelta(days=keep_days), timedelta(days=keep_awaiting_days)),
+        grace=timedelta(hours=grace_hours),
+    )
+    report = collect(open_store(store), policy, delete=delete)
+    if as_json:
+        typer.echo(json.dumps(_document(report), indent=1))
+        return
+    typer.echo(summary(report, delete=delete))
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "kept": report.kept,
+        "garbage": [
+            {
+                "kind": found.garbage.kind,
+                "place": found.garbage.place,
+                "why": found.garbage.why,
+                "state": found.state,
+                "objects": found.objects,
+                "bytes": found.size,
+            }
+            for found in report.garbage
+        ],
+        "unfinished": [{"name": name, "state": state} for name, state in report.unfinished],
+        "expiredPins": report.expired,
+        "restored": report.restored,
+        "unknown": report.unknown,
+    }
+
+
+def summary(report: Report, *, delete: bool) -> str:
+    """The report in words, with the largest pieces of garbage."""
+    from hdgan.core.stage import format_bytes
+
+    lines = [f"{report.kept} artifacts are needed"]
+    largest = sorted(report.garbage, key=lambda found: -found.size)
+    lines += [_line(found) for found in largest[:SHOWN]]
+    if len(largest) > SHOWN:
+        lines.append(f"... and {len(largest) - SHOWN} smaller ones (--json lists all)")
+    states = {found.state for found in largest}
+    for state in ("removed", "marked", "waiting", "due", "found", "needed again"):
+        if state in states:
+            sizes = [found.size for found in largest if found.state == state]
+            lines.append(f"{state}: {len(sizes)}, {format_bytes(sum(sizes))}")
+    lines += [f"unfinished write, {state}: {name}" for name, state in report.unfinished[:SHOWN]]
+    lines += [f"needed after all, put back: {name}" for name in report.restored]
+    if report.unknown:
+        few = ", ".join(report.unknown[:5])
+        lines.append(
+            f"{len(report.unknown)} objects are not of this program and are left alone: {few}"
+        )
+    if not delete and (report.garbage or report.unfinished):
+        lines.append("Nothing was changed: --delete marks and removes")
+    return "\n".join(lines)
+
+
+def _line(found: Found) -> str:
+    from hdgan.core.stage import format_bytes
+
+    one = found.garbage
+    return f"  {found.state:<8} {format_bytes(found.size):>10}  {one.place}  {one.why}"
