@@ -29,6 +29,7 @@ from hdgan.controller.status import stamp
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import nodes_of, scratch_of
 from hdgan.core.pipeline import External, Observed
+from hdgan.core.redaction import redact
 
 ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | DeleteClaim | SetTtl
 COMPONENT = "hdgan-controller"
@@ -206,7 +207,7 @@ class CarryingOut:
             "involvedObject": {**owner_of(run).reference(), "namespace": run.namespace},
             "type": event.kind,
             "reason": event.reason,
-            "message": event.message[:MAX_EVENT_MESSAGE],
+            "message": redact(event.message)[:MAX_EVENT_MESSAGE],
             "firstTimestamp": stamp(now),
             "lastTimestamp": stamp(now),
             "count": 1,

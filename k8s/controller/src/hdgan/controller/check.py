@@ -17,6 +17,7 @@ from hdgan.controller.looking import connection
 from hdgan.controller.rights import LEASE_RIGHTS, NAMESPACE_RIGHTS, Right
 from hdgan.controller.settings import Settings, StoreConfig, load_settings
 from hdgan.core.errors import HdganError
+from hdgan.core.redaction import guard_streams
 from hdgan.core.store import connected, open_store
 
 REVIEWS = "apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("settings", type=Path, help="the installation's settings, a YAML file")
     parser.add_argument("--kubeconfig", help="default: the pod's own account, or KUBECONFIG")
     options = parser.parse_args(arguments)
+    guard_streams()
     try:
         settings = load_settings(options.settings)
         api = Api(connect(options.kubeconfig))

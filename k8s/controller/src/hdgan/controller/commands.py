@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hdgan.core.errors import HdganError, InputMissing, RequestError
+from hdgan.core.printable import printable
 from hdgan.core.run import load_run
 from hdgan.core.run_file import parse_document
 
@@ -137,7 +138,7 @@ def cluster_status(
         if condition.status == "False":
             typer.echo(f"  {condition.type}: {condition.reason}")
     if status.message:
-        typer.echo(status.message)
+        typer.echo(printable(status.message))
     if status.drift_kid is not None:
         typer.echo(f"drift of the tiles from the generator: KID {status.drift_kid:.4f}")
     if status.dataset:
@@ -179,8 +180,8 @@ def logs(
         space,
         sources(pods),
         follow=follow,
-        say=typer.echo,
-        warn=lambda text: typer.echo(text, err=True),
+        say=lambda line: typer.echo(printable(line)),
+        warn=lambda text: typer.echo(printable(text), err=True),
     )
 
 

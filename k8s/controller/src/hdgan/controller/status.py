@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed
+from hdgan.core.redaction import redact
 from hdgan.core.request import InputRef
 
 MAX_BYTES: Final = 32_000
@@ -262,8 +263,12 @@ def stamp(moment: datetime) -> str:
 
 
 def shortened(text: str | None) -> Any:
-    """At most `MAX_MESSAGE` characters, the beginning and the end of longer text."""
-    if text is None or len(text) <= MAX_MESSAGE:
+    """At most `MAX_MESSAGE` characters, the beginning and the end of longer text, and no secrets:
+    servers, pods and libraries have a part in it."""
+    if not text:
+        return text
+    text = redact(text)
+    if len(text) <= MAX_MESSAGE:
         return text
     half = MAX_MESSAGE // 2 - 3
     return f"{text[:half]} ... {text[-half:]}"

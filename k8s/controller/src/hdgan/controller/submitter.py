@@ -27,6 +27,7 @@ from hdgan.controller.scheduling import (
     turn,
 )
 from hdgan.core.errors import HdganError, InternalError, RequestError
+from hdgan.core.redaction import guard_streams
 from hdgan.core.run import parse_run
 from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("schedule", type=Path, help="the schedule, a YAML file")
     parser.add_argument("--kubeconfig", help="default: the pod's own account, or KUBECONFIG")
     options = parser.parse_args(arguments)
+    guard_streams()
     try:
         config = load_schedule(options.schedule)
         name = os.environ.get(NAME_VARIABLE, "")

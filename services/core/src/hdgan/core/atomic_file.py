@@ -25,6 +25,16 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk or an exhausted quota is what an exception, of whatever kind, is about:
+    libraries put errors of their own around the OS's."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
+
+
 def explain_os_error(error: OSError, action: str, path: Path | str) -> StoreError:
     """The StoreError (or NoSpace) for an OS error: what failed, where, what to do."""
     if error.errno in FULL:

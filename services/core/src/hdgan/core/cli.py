@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hdgan.core import releases_commands
+from hdgan.core.atomic_file import explain_os_error, is_full
 from hdgan.core.errors import HdganError, RequestError
+from hdgan.core.printable import printable
 from hdgan.core.process_end import end_process
+from hdgan.core.redaction import guard_streams
 
 if TYPE_CHECKING:
     from hdgan.core.local import RunResult
@@ -132,7 +135,7 @@ def run(
     elif result.outcome == "AwaitingAnnotation":
         _report_awaiting(file, store, store_uri, document, result)
     else:
-        typer.echo(result.message, err=True)
+        typer.echo(printable(result.message), err=True)
     raise typer.Exit(result.exit_code)
 
 
@@ -230,9 +233,9 @@ def status(
     typer.echo(f"{document.metadata.name}: {outcome}")
     for s in statuses:
         key = (s.key or "")[:12]
-        typer.echo(f"  {s.name:<12} {s.state:<9} {key:<12} {s.reason}".rstrip())
+        typer.echo(printable(f"  {s.name:<12} {s.state:<9} {key:<12} {s.reason}".rstrip()))
     if last.get("message") and outcome == last.get("outcome"):
-        typer.echo(str(last["message"]))
+        typer.echo(printable(str(last["message"])))
 
 
 def _cluster_status() -> Callable[..., None]:
@@ -332,18 +335,25 @@ def load_commands(target: typer.Typer) -> None:
 
 def main() -> NoReturn:
     """Entry point of the command: errors we know end it with one message and their exit code."""
+    guard_streams()
     code = 0
     try:
         load_commands(app)
         app()
     except HdganError as error:
-        typer.echo(f"hdgan: {error}", err=True)
+        typer.echo(f"hdgan: {printable(str(error))}", err=True)
         code = error.exit_code
     except KeyboardInterrupt:
         typer.echo("hdgan: stopped", err=True)
         code = 130
     except BrokenPipeError:
         code = 141  # whoever read our output has enough
+    except OSError as error:
+        if not is_full(error):
+            raise
+        known = explain_os_error(error, "write", error.filename or "the output")
+        typer.echo(f"hdgan: {printable(str(known))}", err=True)
+        code = known.exit_code
     except SystemExit as end:
         code = _exit_code(end)
     end_process(code)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hdgan.core.errors import HdganError
+from hdgan.core.redaction import redact
 from hdgan.core.stage import format_bytes
 from hdgan.core.store import open_store
 
@@ -217,7 +218,7 @@ def _store(uri: str) -> Finding:
     try:
         open_store(uri).probe()
     except HdganError as error:
-        return Finding("store", "problem", uri, str(error))
+        return Finding("store", "problem", redact(uri), redact(str(error)))
     return Finding("store", "ok", f"{uri} can be read and written")
 
 

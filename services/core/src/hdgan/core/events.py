@@ -10,12 +10,15 @@ from collections.abc import Callable
 from threading import Lock
 from typing import IO, Any
 
+from hdgan.core.redaction import redact_values
+
 EVENTS = frozenset({"progress", "metric", "log", "result", "error"})
 
 
 class Emitter:
-    """Writes events as lines, from any thread. Nobody left to read them is not an error here:
-    `on_gone` is called once and later events are dropped."""
+    """Writes events as lines, from any thread, without secrets. Nobody left to read them is not an
+    error here: `on_gone` is called once and later events are dropped. Where the disk they are
+    written to is full, they are lost and the work goes on."""
 
     def __init__(self, stream: IO[str], stage: str, on_gone: Callable[[], None]) -> None:
         self._stream = stream
@@ -25,7 +28,8 @@ class Emitter:
         self._lock = Lock()
 
     def emit(self, event: str, fields: dict[str, Any]) -> None:
-        line = json.dumps({"event": event, "stage": self._stage, **fields}, default=str) + "\n"
+        fields = redact_values(json.loads(json.dumps(fields, default=str)))
+        line = json.dumps({"event": event, "stage": self._stage, **fields}) + "\n"
         # A signal or the hard-exit timer must not wait for ever for a blocked writer.
         if not self._lock.acquire(timeout=2.0):
             return
@@ -36,6 +40,8 @@ class Emitter:
             self._stream.flush()
         except (BrokenPipeError, ValueError):  # ValueError: the stream was closed
             self._gone = True
+        except OSError:
+            pass
         finally:
             self._lock.release()
         if self._gone:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hdgan.core.atomic_file import explain_os_error, is_full
 from hdgan.core.errors import HdganError, InternalError, RequestError
 from hdgan.core.fold_history import note_folds
 from hdgan.core.observe import observe, pin_external
@@ -302,6 +303,8 @@ def run_local(run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> 
     try:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if is_full(error):
+            raise explain_os_error(error, "make", scratch) from error
         raise RequestError(
             f"scratch {scratch}: cannot be made: {error.strerror}. Name another with --scratch"
         ) from error

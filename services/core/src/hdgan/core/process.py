@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from hdgan.core.atomic_file import explain_os_error, writing
 from hdgan.core.events import parse_event
+from hdgan.core.redaction import redact
 from hdgan.core.request import PART_VARIABLE, REQUEST_VARIABLE, StageRequest
 from hdgan.core.stage import GRACE_VARIABLE
 
@@ -187,6 +188,7 @@ def _follow(
         if line is None:
             open_streams -= 1
             continue
+        line = redact(line)  # native libraries write to the pipe themselves
         log.write(line + "\n")
         event = parse_event(line)
         if event is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from hdgan.core.printable import printable
 from hdgan.core.progress import RateMeter
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class PlainView:
         self.say(f"{stage}: done in {format_seconds(seconds)}")
 
     def say(self, message: str) -> None:
-        self._stream.write(message + "\n")
+        self._stream.write(printable(message) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -145,7 +146,7 @@ class BarView:
         self.say(f"{stage:<12} done in {format_seconds(seconds)}")
 
     def say(self, message: str) -> None:
-        self._console.print(message, markup=False)
+        self._console.print(printable(message), markup=False)
 
     def close(self) -> None:
         self._stop()
@@ -160,7 +161,7 @@ def describe_progress(event: dict[str, Any]) -> str:
     """`12.5 of 40 kimg, 31%, 0.02 kimg/s, 22 min left`, with what is known."""
     done, total = _number(event.get("done")), _number(event.get("total"))
     rate, eta = _number(event.get("rate")), _number(event.get("eta"))
-    unit = str(event.get("unit", ""))
+    unit = printable(str(event.get("unit", "")))
     parts = [f"{_short(done or 0.0)} {unit}"]
     if total is not None:
         parts = [f"{_short(done or 0.0)} of {_short(total)} {unit}"]

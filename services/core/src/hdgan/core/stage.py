@@ -13,7 +13,6 @@ function has committed it itself) and turns every error into the exit code of th
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
 import json
 import os
@@ -36,6 +35,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from hdgan.core import machines
 from hdgan.core.artifact import Artifact, Attempt, open_artifact
+from hdgan.core.atomic_file import FULL, explain_os_error, is_full
 from hdgan.core.errors import (
     HdganError,
     InputMissing,
@@ -47,6 +47,7 @@ from hdgan.core.errors import (
 from hdgan.core.events import Emitter
 from hdgan.core.process_end import end_process
 from hdgan.core.progress import RateMeter, Throttle
+from hdgan.core.redaction import guard_streams, redact
 from hdgan.core.request import StageRequest, read_part, read_request
 from hdgan.core.store import Store, open_store
 from hdgan.core.work import WorkState
@@ -287,6 +288,7 @@ class StageContext:
 def main(*stages: Stage) -> NoReturn:
     """Run the stage the request names and end the process with the exit code of the contract.
     With `--version` on the command line, say which versions these are instead."""
+    guard_streams()
     if sys.argv[1:] == ["--version"]:
         print(_version_line(stages))
         end_process(0)
@@ -329,7 +331,7 @@ def _last_words(environ: Mapping[str, str], text: str) -> None:
     place = environ.get(TERMINATION_VARIABLE)
     if place:
         with contextlib.suppress(OSError):
-            data = text.encode()
+            data = redact(text).encode()
             Path(place).write_bytes(data[:MAX_LAST_WORDS])
 
 
@@ -466,6 +468,8 @@ def _make_scratch(scratch: Path) -> None:
         with scratch.joinpath(f".writable-{uuid.uuid4().hex}").open("wb") as probe:
             Path(probe.name).unlink()
     except OSError as error:
+        if error.errno in FULL:
+            raise explain_os_error(error, "write to", scratch) from error
         raise RequestError(
             f"scratch {scratch}: cannot write there: {error.strerror}. "
             "Name a folder on a local disk that may be written to (--scratch)"
@@ -553,9 +557,12 @@ class _Signals:
 def _report(error: Exception, emitter: Emitter) -> tuple[int, str]:
     """Say what went wrong, as an event; the traceback of a bug goes to stderr. Returns the exit
     code and the message."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" ({error.filename})" if error.filename else ""
-        error = NoSpace(f"no space left on the disk{where}: free some, then start again")
+    if not isinstance(error, HdganError) and is_full(error):
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        error = NoSpace(
+            f"no space left on the disk{where}: free some, or use another one, then run the same "
+            "command again: finished work is kept"
+        )
     if isinstance(error, HdganError):
         code, message = error.exit_code, str(error)
     elif isinstance(error, MemoryError):

@@ -30,6 +30,7 @@ from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-un
 
 from hdgan.core.atomic_file import explain_os_error, writing
 from hdgan.core.errors import InternalError, KeyMissing, NoSpace, StoreError, StoreUnavailable
+from hdgan.core.redaction import remember
 from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, Unfinished, check_key
 
 _log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class S3Connection:
                 found[argument] = place.read_text(encoding="utf-8").strip()
             elif name != "AWS_SESSION_TOKEN":
                 raise StoreError(f"there is no file {place} with the store's credentials")
+        remember(*found.values())
         return found
 
 

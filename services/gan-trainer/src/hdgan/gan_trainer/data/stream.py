@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.errors import InputMissing, NoSpace, RequestError
 from hdgan.core.stage import format_bytes
 from hdgan.core.store import Store
 from hdgan.core.tiles import TILE_SUFFIXES, decode_tile, open_unit
@@ -213,7 +213,8 @@ class TileStream:
 def _budget(
     sizes: NDArray[np.int64], cache_bytes: int | None, block_bytes: int, folder: Path
 ) -> int:
-    """Bytes that shards may take on disk; RequestError if that is too little to train."""
+    """Bytes that shards may take on disk. If that is too little to train: NoSpace where the disk is
+    why, RequestError where the configuration is."""
     largest = max(block_bytes, int(sizes.max()))
     # A batch may begin in one block, take in an epoch's last and small one, and end in the next.
     needed = min(int(sizes.sum()), 3 * largest)
@@ -221,7 +222,8 @@ def _budget(
     free = shutil.disk_usage(folder).free + here
     budget = int(free * FREE_SHARE) if cache_bytes is None else min(cache_bytes, free)
     if budget < needed:
-        raise RequestError(
+        short = cache_bytes is None or cache_bytes > free
+        raise (NoSpace if short else RequestError)(
             f"training tiles need {format_bytes(needed)} of scratch at a time, "
             f"{format_bytes(budget)} are allowed ({format_bytes(free)} are free in {folder}): free "
             "some space, raise resources.tileCacheGigabytes, or lower tiler.shardTiles"
