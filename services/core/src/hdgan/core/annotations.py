@@ -10,18 +10,21 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_json
 from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.json_documents import parse_model
 from hdgan.core.store import Store
 
 STAGE = "annotations"
 CANDIDATE_KEYWORD = "hdgan-candidate"
 """Where a candidate's id travels: text chunk of its PNG, property of its GeoJSON."""
 MAX_VERSIONS = 999_999
+MAX_POINTER_BYTES = 1 << 16
 
 
 class Pointer(BaseModel):
@@ -103,8 +106,8 @@ def read_pointer(store: Store, candidates_digest: str, seq: int) -> Pointer:
     damaged."""
     place = _place(candidates_digest, seq)
     try:
-        return Pointer.model_validate_json(store.get(place))
-    except ValidationError as error:
+        return parse_model(Pointer, read_object(store, place, MAX_POINTER_BYTES))
+    except ValueError as error:
         raise InputMissing(
             f"{store.url(place)} is damaged: it should point to annotations. Delete it and import"
             " them again"

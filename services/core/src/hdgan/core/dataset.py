@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hdgan.core.dataset_index import read_classes, read_index
 from hdgan.core.dataset_pairs import StoredPair, read_pairs
 from hdgan.core.dataset_source import CLASSES, INDEX, open_dataset
 from hdgan.core.errors import DataError, RequestError
 from hdgan.core.masks import decode_mask, read_palette
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.sections import ClassConfig
 
 MAX_PIXELS = 8192 * 8192
@@ -118,14 +117,10 @@ def _look_at(
 def _image_size(data: bytes, at: str, modes: Iterable[str]) -> tuple[int, int]:
     """(width, height) of a PNG that decodes to the end and has one of the modes."""
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{at}: {image.width} x {image.height} pixels are too many")
+        with open_picture(data, max_pixels=MAX_PIXELS) as image:
             image.load()
             if image.mode not in modes:
                 raise DataError(f"{at}: has the mode {image.mode}, not {' or '.join(modes)}")
             return image.width, image.height
-    except Image.DecompressionBombError as error:  # Pillow looks before we can
-        raise DataError(f"{at}: the pixels are too many: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{at}: is damaged: {error}") from error
+    except PictureError as error:
+        raise DataError(f"{at}: {error}") from error

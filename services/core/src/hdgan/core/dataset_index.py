@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from hdgan.core.dataset_source import CLASSES, INDEX, is_shard_name
 from hdgan.core.errors import DataError
+from hdgan.core.json_documents import parse_object, reason
 from hdgan.core.masks import UNLABELLED
+from hdgan.core.parquet_tables import ParquetError, read_parquet
 from hdgan.core.sections import ClassConfig
 
 DIGESTS = {
@@ -23,6 +23,8 @@ DIGESTS = {
     "uncertainty_sha256": ".uncertainty.png",
 }
 """Columns with the SHA-256 of a pair's files, by what follows the id in the file's name."""
+
+MAX_CLASSES_BYTES = 1 << 20
 
 _TEXTS = ("id", "shard")
 _COLUMNS = (*_TEXTS, "width", "height", "mpp", *DIGESTS)
@@ -66,17 +68,14 @@ def read_index(data: bytes, uri: str) -> Index:
     """
     where = f"{uri}/{INDEX}"
     try:
-        table = pq.read_table(pa.BufferReader(data))
-        table.validate(full=True)  # texts that are no UTF-8 would fail later
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{where}: is no parquet table, or damaged: {reason}") from error
+        table = read_parquet(data, _COLUMNS)
+    except ParquetError as error:
+        raise DataError(f"{where}: {error}") from error
     for name in _TEXTS:
         if name not in table.column_names or not pa.types.is_string(table.schema.field(name).type):
             raise DataError(f"{where}: has no column {name!r} of texts")
         if table.column(name).null_count:
             raise DataError(f"{where}: column {name!r} has empty places")
-    table = table.select([name for name in _COLUMNS if name in table.column_names])
     for name in _bad_ids(table.column("id")):
         raise DataError(
             f"{where}: id {name[:100]!r}: an id has up to 80 letters, digits, - and _, and none "
@@ -110,14 +109,12 @@ def read_classes(data: bytes, uri: str) -> list[ClassConfig]:
     """The bytes of `classes.json` as classes, in order: a class's index is its value in masks."""
     where = f"{uri}/{CLASSES}"
     try:
-        document = json.loads(data)
-        items = document["classes"]
+        items = parse_object(data, max_bytes=MAX_CLASSES_BYTES)["classes"]
         if [item.pop("index", place) for place, item in enumerate(items)] != [*range(len(items))]:
             raise DataError(f"{where}: the classes are not numbered 0, 1, 2, ... in their order")
         classes = TypeAdapter(list[ClassConfig]).validate_python(items)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = "wrong fields" if isinstance(error, ValidationError) else str(error)
-        raise DataError(f"{where}: is no list of classes: {reason}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: is no list of classes: {reason(error)}") from error
     if not 2 <= len(classes) < UNLABELLED:
         raise DataError(f"{where}: {len(classes)} classes")
     return classes

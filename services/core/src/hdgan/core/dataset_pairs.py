@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from hdgan.core.dataset_index import DIGESTS
 from hdgan.core.errors import DataError
+from hdgan.core.json_documents import JsonError, parse_json
 from hdgan.core.tar_shards import read_shard
 
 MEMBERS = (".png", ".mask.png", ".uncertainty.png", ".json")
@@ -86,14 +86,13 @@ def _grouped(path: Path, where: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 def _check_description(at: str, name: str, data: bytes, row: dict[str, Any]) -> None:
     try:
-        if len(data) > MAX_JSON_BYTES:
-            raise ValueError(f"{len(data)} bytes")
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data, max_bytes=MAX_JSON_BYTES)
+    except JsonError as error:
         raise DataError(f"{at}: {name}.json cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise DataError(f"{at}: {name}.json is no JSON object")
     if document.get("id", name) != name:
-        raise DataError(f"{at}: {name}.json is about id {document['id']}")
+        raise DataError(f"{at}: {name}.json is about id {str(document['id'])[:100]}")
     if "mpp" in row and document.get("mpp") != row["mpp"]:
-        raise DataError(f"{at}: {name}.json says mpp {document.get('mpp')}, the index {row['mpp']}")
+        said = str(document.get("mpp"))[:40]
+        raise DataError(f"{at}: {name}.json says mpp {said}, the index {row['mpp']}")

@@ -8,7 +8,6 @@ Where something says what a file must be (an artifact's manifest, or the note be
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -19,16 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 from hdgan.core.artifact import FileEntry, content_digest, open_artifact
 from hdgan.core.atomic_file import TEMPORARY, explain_os_error, sha256_file
+from hdgan.core.bounded_reading import read_object, refuse_link_out
 from hdgan.core.canonical import canonical_digest
 from hdgan.core.errors import DataError, RequestError
-from hdgan.core.materialise import NOTE
+from hdgan.core.json_documents import parse_object, reason
+from hdgan.core.materialise import MAX_NOTE_BYTES, NOTE
+from hdgan.core.slides import local_path
 from hdgan.core.store import Store, open_store
 
 INDEX, CLASSES, CARD, CALIBRATION = "index.parquet", "classes.json", "README.md", "calibration.json"
 BESIDE = {CLASSES: 1 << 20, INDEX: 1 << 30, CARD: 1 << 20, CALIBRATION: 256 << 20}
 """The files beside the shards, and how many bytes of each are read at most."""
-
-MAX_NOTE_BYTES = 256 << 20
 
 _ARTIFACT = re.compile(r"(?P<store>.+)/artifacts/dataset/(?P<key>[0-9a-f]{64})")
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
@@ -92,6 +92,7 @@ class FolderSource:
     def __init__(self, uri: str, store: Store) -> None:
         self.uri = uri
         self._store = store
+        self._folder = local_path(store.uri)
         self._listed = self._note()
         self.digest = content_digest(self._listed.values()) if self._listed else None
         self.copies = not store.uri.startswith("file://")
@@ -108,6 +109,7 @@ class FolderSource:
                 "`hdgan run --dataset` filled"
             )
         _check_size(self.uri, name, info.size)
+        self._refuse_link(name)
         data = self._store.get(name)
         self._compare(name, hashlib.sha256(data).hexdigest())
         return data
@@ -129,6 +131,7 @@ class FolderSource:
 
     @contextmanager
     def shard(self, name: str, scratch: Path | None = None) -> Iterator[Path]:
+        self._refuse_link(name)
         if not self.copies:
             path = Path(unquote(urlsplit(self._store.url(name)).path))
             if self._listed:
@@ -144,26 +147,30 @@ class FolderSource:
             self._compare(name, sha256_file(path))
             yield path
 
+    def _refuse_link(self, name: str) -> None:
+        """DataError if a file of a folder is a link to what lies outside of it."""
+        if self._folder is not None:
+            refuse_link_out(self._folder, self._folder / name)
+
     def _note(self) -> dict[str, FileEntry]:
         """What the note of `hdgan run --dataset` says about the files; {} if there is none."""
         info = self._store.head(NOTE)
         if info is None:
             return {}
         try:
-            if info.size > MAX_NOTE_BYTES:
-                raise ValueError(f"{info.size} bytes are too many")
-            document = json.loads(self._store.get(NOTE))
+            self._refuse_link(NOTE)
+            data = read_object(self._store, NOTE, MAX_NOTE_BYTES)
+            document = parse_object(data, max_bytes=MAX_NOTE_BYTES)
             listed = {
                 name: FileEntry(name=name, size=said["size"], sha256=said["sha256"], attempt="note")
                 for name, said in document["files"].items()
             }
             if content_digest(listed.values()) != document["contentDigest"]:
                 raise ValueError("its digest does not match its list of files")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{self.uri}/{NOTE}: is damaged ({reason}): make the folder again with `hdgan run "
-                "--dataset`"
+                f"{self.uri}/{NOTE}: is damaged ({reason(error)}): make the folder again with "
+                "`hdgan run --dataset`"
             ) from error
         return listed
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from hdgan.core.dataset_index import DIGESTS
 from hdgan.core.errors import RequestError
+from hdgan.core.json_documents import parse_object
 
 MARKER = ".hdgan-export.json"
 """Says which dataset a folder is an export of, and which of its shards are all there."""
@@ -108,14 +108,14 @@ def marker_of(data: bytes | None, names: Iterable[str], digest: str, folder: str
 
 def _parsed(data: bytes) -> Marker | None:
     try:
-        document: Any = json.loads(data)
+        document = parse_object(data)
         digest, complete, shards = document["dataset"], document["complete"], document["shards"]
         if not isinstance(digest, str) or not isinstance(complete, bool):
             return None
         if any(type(size) is not int for size in shards.values()):
             return None
         return Marker(digest, dict(shards), complete)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from hdgan.core.artifact import open_artifact
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing
+from hdgan.core.json_documents import parse_model
 from hdgan.core.pipeline import BY_NAME, External, node_key
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun
 from hdgan.core.store import Store
 
 FOLDS = "folds.parquet"
+MAX_BYTES = 1 << 20
 
 
 class LastTiling(BaseModel):
@@ -65,10 +68,10 @@ def noted_folds(store: Store) -> Iterator[tuple[str, InputRef]]:
         if rest != "folds.json":
             continue
         try:
-            last = LastTiling.model_validate_json(store.get(place))
+            last = parse_model(LastTiling, read_object(store, place, MAX_BYTES))
         except KeyMissing:
             continue
-        except ValidationError as error:
+        except ValueError as error:
             raise InputMissing(
                 f"{store.url(place)} cannot be read, so nobody knows which folds it keeps: restore "
                 "it, or delete it"
@@ -94,8 +97,8 @@ def _keeping(store: Store, external: External, folds: InputRef | None) -> Extern
 def _read(store: Store, run: DatasetRun) -> LastTiling | None:
     """The note; None if there is none that can be read."""
     try:
-        return LastTiling.model_validate_json(store.get(_place(run)))
-    except (KeyMissing, ValidationError):
+        return parse_model(LastTiling, read_object(store, _place(run), MAX_BYTES))
+    except (KeyMissing, ValueError):
         return None
 
 

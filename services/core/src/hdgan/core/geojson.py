@@ -7,7 +7,6 @@ colours and everything else are ignored.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hdgan.core.json_documents import JsonError, parse_json
+
 MAX_BYTES = 64 << 20
 MAX_FEATURES = 100_000
 MAX_VERTICES = 2_000_000
+MAX_VALUES = 10_000_000
+"""Values of the JSON: three for each vertex, and some hundred for each feature."""
 
 Ring = npt.NDArray[np.float64]
 """Vertices float64 [N, 2] (x, y) in pixels; the last joins the first and is not repeated."""
@@ -46,10 +49,8 @@ def load_features(data: bytes) -> tuple[list[Any], dict[str, Any]]:
     if len(data) > MAX_BYTES:
         raise GeoJsonError(f"has {len(data)} bytes, at most {MAX_BYTES} are read: simplify shapes")
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise GeoJsonError("is nested too deeply: export it from QuPath again") from None
-    except ValueError as error:
+        document = parse_json(data, max_bytes=MAX_BYTES, max_values=MAX_VALUES)
+    except JsonError as error:
         raise GeoJsonError(f"is not JSON ({error}): export it from QuPath again") from None
     features, around = _features(document)
     if len(features) > MAX_FEATURES:
@@ -105,10 +106,6 @@ def count_vertices(shapes: list[Shape], before: int = 0) -> int:
     if total > MAX_VERTICES:
         raise GeoJsonError(f"has more than {MAX_VERTICES} vertices: simplify its shapes")
     return total
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number JSON knows")
 
 
 def _features(document: Any) -> tuple[list[Any], dict[str, Any]]:

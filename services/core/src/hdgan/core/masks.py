@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hdgan.core.errors import RequestError
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.sections import ClassConfig
 
 UNLABELLED: Final = 255
@@ -63,12 +64,13 @@ def decode_mask(
             " export the mask at the size of the image"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        # The size again: a hostile file has two headers.
+        with open_picture(data, max_pixels=MAX_SIDE**2, size=(width, height)) as image:
             image.load()
             if image.mode != "P":
                 raise ValueError(f"mode {image.mode}")
             mask_HW = np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
+    except PictureError as error:
         raise RequestError(
             f"{source}: the PNG is truncated or damaged: export or copy it again"
         ) from error
@@ -86,9 +88,9 @@ def read_palette(data: bytes, *, source: str = "mask") -> list[tuple[int, int, i
     """The RGB palette of an indexed PNG, entry i for value i (fewer than 256 are possible)."""
     _header(data, source)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with open_picture(data, max_pixels=MAX_SIDE**2) as image:
             flat = list(image.getpalette("RGB") or [])
-    except (OSError, SyntaxError, ValueError) as error:
+    except PictureError as error:
         raise RequestError(f"{source}: the PNG is damaged: copy it again") from error
     return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3)]
 

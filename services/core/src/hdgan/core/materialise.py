@@ -16,9 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from hdgan.core.artifact import Artifact, FileEntry
 from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside, writing
-from hdgan.core.errors import RequestError
+from hdgan.core.bounded_reading import read_file
+from hdgan.core.errors import RequestError, StoreError
+from hdgan.core.json_documents import parse_object
+from hdgan.core.store import check_key
 
 NOTE = ".hdgan-dataset.json"
+MAX_NOTE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def materialise(artifact: Artifact, folder: Path) -> Materialised:
             if not _is_right(folder / name, entry, ours.get(name))
         ]
         for entry in todo:
-            _refuse_strangers(folder / entry.name, ours.get(entry.name))
+            _refuse_strangers(folder, entry.name, ours.get(entry.name))
         for entry in todo:
             _place(artifact, entry, folder / entry.name)
         notes = {name: _note_of(folder / name, entry) for name, entry in wanted.items()}
@@ -64,14 +68,25 @@ def materialise(artifact: Artifact, folder: Path) -> Materialised:
 
 def _read_note(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        files = json.loads((folder / NOTE).read_text(encoding="utf-8"))["files"]
-        return {
-            str(name): dict(values)
-            for name, values in files.items()
-            if not Path(name).is_absolute() and ".." not in Path(name).parts
-        }
+        files = parse_object(read_file(folder / NOTE, MAX_NOTE_BYTES), max_bytes=MAX_NOTE_BYTES)[
+            "files"
+        ]
+        return {name: dict(values) for name, values in files.items() if _is_name(name)}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file of an artifact can be called that: below the folder, wherever that is."""
+    try:
+        return check_key(name) != NOTE
+    except StoreError:
+        return False
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether no link of the folders of a file leads out of the folder: a note may be anybody's."""
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
 
 
 def _note_of(path: Path, entry: FileEntry) -> dict[str, Any]:
@@ -94,7 +109,13 @@ def _is_right(path: Path, entry: FileEntry, note: dict[str, Any] | None) -> bool
     )
 
 
-def _refuse_strangers(path: Path, note: dict[str, Any] | None) -> None:
+def _refuse_strangers(folder: Path, name: str, note: dict[str, Any] | None) -> None:
+    path = folder / name
+    if not _is_inside(folder, name):
+        raise RequestError(
+            f"{path}: a folder of this path is a link that leads out of {folder}: remove the link, "
+            "or name another folder with --dataset"
+        )
     if (path.exists() or path.is_symlink()) and note is None:
         raise RequestError(
             f"{path} was not written by this program: move it away, or name another folder with "
@@ -105,7 +126,7 @@ def _refuse_strangers(path: Path, note: dict[str, Any] | None) -> None:
 def _remove(folder: Path, name: str, note: dict[str, Any]) -> bool:
     """Remove a file of an older dataset unless somebody has changed it; whether it was."""
     path = folder / name
-    if not _untouched(path, note):
+    if not _is_inside(folder, name) or not _untouched(path, note):
         return False
     path.unlink()
     for parent in path.relative_to(folder).parents:

@@ -12,14 +12,14 @@ The records go when the artifact has been committed, with all other work of its 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from hdgan.core.artifact import Attempt, FileEntry
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing
+from hdgan.core.json_documents import parse_json
 from hdgan.core.store import Store, check_key
 
 MAX_PIECE_BYTES = 256 << 20
@@ -39,7 +39,7 @@ class Pieces:
         if info is None or info.size > MAX_PIECE_BYTES:
             return None
         try:
-            document = json.loads(self._store.get(place))
+            document = parse_json(self._store.get(place), max_bytes=MAX_PIECE_BYTES)
             value = document["value"]
             return value if canonical_digest(value) == document["sha256"] else None
         except (KeyMissing, ValueError, TypeError, KeyError):
@@ -81,11 +81,11 @@ def pieces_of_part(count: int, part: int, parts: int) -> range:
 
 
 def adopt_file(output: Attempt, entry: JsonValue) -> FileEntry | None:
-    """Take a piece's uploaded file over into an attempt; None if it is not there any more."""
-    found = FileEntry.model_validate(entry)
+    """Take a piece's uploaded file over into an attempt; None if it is not there (any more)."""
     try:
+        found = FileEntry.model_validate(entry)
         output.adopt(found)
-    except InputMissing:
+    except (InputMissing, ValidationError):
         return None
     return found
 

@@ -8,6 +8,7 @@ long is an object in the store that the request names.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
+from hdgan.core.bounded_reading import TooLarge, read_file
 from hdgan.core.errors import RequestError
+from hdgan.core.json_documents import JsonError, parse_model
 
 REQUEST_VARIABLE = "HDGAN_REQUEST"
 PART_VARIABLE = "JOB_COMPLETION_INDEX"
@@ -79,7 +82,9 @@ def parse_request(text: str | bytes, *, source: str = "request") -> StageRequest
             "into the store; the request names them"
         )
     try:
-        return StageRequest.model_validate_json(text)
+        return parse_model(StageRequest, text, max_bytes=MAX_REQUEST_BYTES)
+    except JsonError as error:
+        raise RequestError(f"{source}: not a valid stage request: {error}") from None
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'document'}: {item['msg']}"
@@ -98,8 +103,9 @@ def read_request(environ: Mapping[str, str] = os.environ) -> StageRequest:
         )
     path = Path(name)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_REQUEST_BYTES + 1)
+        text = read_file(path, MAX_REQUEST_BYTES)
+    except TooLarge as error:
+        raise RequestError(f"{REQUEST_VARIABLE}={name}: {error}") from None
     except OSError as error:
         raise RequestError(
             f"{REQUEST_VARIABLE}={name}: cannot read it: {error.strerror}"
@@ -117,9 +123,9 @@ def read_part(request: StageRequest, environ: Mapping[str, str] = os.environ) ->
                 "set it to the index of the part this process is to do"
             )
         return 0
-    if not text.isdecimal() or int(text) >= request.parts:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) >= request.parts:
         raise RequestError(
-            f"{PART_VARIABLE}={text!r}: must be a whole number from 0 to {request.parts - 1}, "
+            f"{PART_VARIABLE}={text[:40]!r}: must be a whole number from 0 to {request.parts - 1}, "
             "because the request has "
             + ("one part" if request.parts == 1 else f"{request.parts} parts")
         )

@@ -3,14 +3,15 @@ tags."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hdgan.core.bounded_reading import TooLarge, read_file
 from hdgan.core.errors import RequestError
+from hdgan.core.json_documents import MAX_DEPTH, parse_json
 
 MAX_BYTES = 1 << 20
 
@@ -20,7 +21,23 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        try:
+            return self._compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def _compose_node(self, parent: Any, index: Any) -> Any:
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"nested too deeply: at most {MAX_DEPTH} levels are read",
+                self.get_mark(),
+            )
         if self.check_event(yaml.AliasEvent):
             mark = self.get_mark()
             raise yaml.composer.ComposerError(
@@ -76,14 +93,15 @@ def parse_document(path: Path) -> object:
     """The one document in a YAML or (suffix `.json`) JSON file. RequestError says what is wrong
     where."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = read_file(path, MAX_BYTES)
+    except TooLarge:
+        raise RequestError(
+            f"{path}: larger than {MAX_BYTES} bytes: this is not a run file"
+        ) from None
     except FileNotFoundError:
         raise RequestError(f"{path}: no such file; give the path of a run file") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise RequestError(f"{path}: larger than {MAX_BYTES} bytes: this is not a run file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -91,7 +109,7 @@ def parse_document(path: Path) -> object:
             f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
     try:
-        document = _parse_json(text) if path.suffix.lower() == ".json" else _parse_yaml(text)
+        document = parse_json(text) if path.suffix.lower() == ".json" else _parse_yaml(text)
         _refuse_unusable_text(document)
         return document
     except (yaml.YAMLError, ValueError) as error:
@@ -124,23 +142,9 @@ def _refuse_unusable_text(value: object) -> None:
         )
 
 
-def _parse_json(text: str) -> object:
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for name, value in pairs:
-            if name in found:
-                raise ValueError(f"{name!r} is given twice")
-            found[name] = value
-        return found
-
-    return json.loads(text, object_pairs_hook=once)
-
-
 def _where(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return f"{place}{error.problem or error.context}"
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno}: {error.msg}"
     return " ".join(str(error).split())

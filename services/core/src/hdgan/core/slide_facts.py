@@ -10,17 +10,22 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from hdgan.core.bounded_reading import TooLarge, read_file, read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
+from hdgan.core.json_documents import parse_model, reason
 from hdgan.core.slides import SlideSnapshot, local_path, local_version
 from hdgan.core.store import Store, open_store
 
-MAX_TABLE_BYTES = 64 << 20
+MAX_TABLE_BYTES = 16 << 20
+MAX_ROWS = 1_000_000
+MAX_COLUMNS = 1000
+MAX_FACTS_BYTES = 256 << 20
 MAX_CELL = 200
 TEXTS = ("case", "stain", "centre", "diagnosis")
 NUMBERS = ("mpp", "mppx", "mppy")
@@ -105,12 +110,14 @@ def save_facts(store: Store, facts: AllFacts) -> str | None:
 def load_facts(store: Store, key: str) -> AllFacts:
     """What `save_facts` put at `key`."""
     try:
-        return AllFacts.model_validate_json(store.get(key))
+        data = read_object(store, key, MAX_FACTS_BYTES)
+        return parse_model(AllFacts, data, max_bytes=MAX_FACTS_BYTES)
     except KeyMissing:
         raise InputMissing(f"{store.url(key)} is gone: start the run again") from None
-    except ValidationError as error:
+    except ValueError as error:
         raise InputMissing(
-            f"{store.url(key)} says nothing about slides: delete it and start the run again"
+            f"{store.url(key)} says nothing about slides ({reason(error)}): delete it and start "
+            "the run again"
         ) from error
 
 
@@ -130,19 +137,16 @@ def parse_table(data: bytes, names: Iterable[str], where: str) -> tuple[dict[str
         raise RequestError(
             f"{where}: is not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise RequestError(f"{where}: is no CSV ({error})") from None
-    columns = [name.strip().casefold() for name in rows[0]] if rows else []
+    rows = _rows(text, where)
+    columns = [name.strip().casefold() for name in next(rows, [])]
     _check_columns(columns, where)
     slides_named = _by_spelling(names)
     facts: dict[str, SlideFacts] = {}
     line_of: dict[str, int] = {}
     unused = 0
-    for line, cells in enumerate(rows[1:], start=2):
+    for line, cells in enumerate(rows, start=2):
+        if line > MAX_ROWS + 1:
+            raise RequestError(f"{where}: has more than {MAX_ROWS} rows")
         if not any(cell.strip() for cell in cells):
             continue
         here = f"{where}, line {line}"
@@ -156,7 +160,8 @@ def parse_table(data: bytes, names: Iterable[str], where: str) -> tuple[dict[str
         meant = slides_named.get(row["slide"], set())
         if len(meant) > 1:
             raise RequestError(
-                f"{here}: {row['slide']!r} could be {' or '.join(sorted(meant)[:3])}: give the path"
+                f"{here}: {row['slide'][:200]!r} could be {' or '.join(sorted(meant)[:3])}: give "
+                "the path"
             )
         if not meant:
             unused += 1
@@ -168,11 +173,25 @@ def parse_table(data: bytes, names: Iterable[str], where: str) -> tuple[dict[str
     return facts, unused
 
 
+def _rows(text: str, where: str) -> Iterator[list[str]]:
+    """The cells of each row, one row at a time. A cell of more than 128 KiB is an error: of a quote
+    that is never closed, for one."""
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        raise RequestError(f"{where}: is no CSV ({error})") from None
+
+
 def _check_columns(columns: list[str], where: str) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise RequestError(f"{where}: has {len(columns)} columns, more than {MAX_COLUMNS}")
     if "slide" not in columns:
+        shown = [repr(name[:40]) for name in columns[:10]]
         raise RequestError(
             f"{where}: the first line has no column named slide; it has "
-            f"{', '.join(map(repr, columns[:10])) or 'nothing'}"
+            f"{', '.join(shown) or 'nothing'}"
         )
     for name in ("slide", *TEXTS, *NUMBERS):
         if columns.count(name) > 1:
@@ -228,17 +247,16 @@ def _read_table(uri: str) -> bytes:
     path = local_path(uri)
     if path is None:
         parent, _, name = uri.rpartition("/")
-        store = open_store(parent)
-        info = store.head(name)
-        if info is None:
-            raise RequestError(f"slides.metadata: {uri} does not exist")
-        if info.size > MAX_TABLE_BYTES:
-            raise too_large
-        return store.get(name)
+        try:
+            return read_object(open_store(parent), name, MAX_TABLE_BYTES)
+        except KeyMissing:
+            raise RequestError(f"slides.metadata: {uri} does not exist") from None
+        except TooLarge:
+            raise too_large from None
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise too_large
-        return path.read_bytes()
+        return read_file(path, MAX_TABLE_BYTES)
+    except TooLarge:
+        raise too_large from None
     except OSError as error:
         raise RequestError(f"slides.metadata: {path} cannot be read: {error.strerror}") from error
 

@@ -13,10 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hdgan.core.bounded_reading import read_file, read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
+from hdgan.core.json_documents import parse_model, reason
 from hdgan.core.store import Store, open_store
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
@@ -34,6 +36,7 @@ LIST_SUFFIXES = frozenset({".vms", ".vmu"})
 LIST_KEYS = ("imagefile", "mapfile", "optimisationfile", "macroimage")
 # A list of companions is some hundred lines.
 MAX_LIST_BYTES = 4 << 20
+MAX_SNAPSHOT_BYTES = 256 << 20
 
 
 class Companion(BaseModel):
@@ -135,12 +138,14 @@ def save_snapshot(store: Store, snapshot: SlideSnapshot) -> str:
 def load_snapshot(store: Store, key: str) -> SlideSnapshot:
     """The snapshot that `save_snapshot` put at `key`."""
     try:
-        return SlideSnapshot.model_validate_json(store.get(key))
+        data = read_object(store, key, MAX_SNAPSHOT_BYTES)
+        return parse_model(SlideSnapshot, data, max_bytes=MAX_SNAPSHOT_BYTES)
     except KeyMissing:
         raise InputMissing(f"{store.url(key)} is gone: start the run again") from None
-    except ValidationError as error:
+    except ValueError as error:
         raise InputMissing(
-            f"{store.url(key)} is no list of slides: delete it and start the run again"
+            f"{store.url(key)} is no list of slides ({reason(error)}): delete it and start the run "
+            "again"
         ) from error
 
 
@@ -213,6 +218,10 @@ class _LocalFiles:
 
     def describe(self, name: str) -> SlideFile:
         path = self._paths[name]
+        if not path.is_file() and path.exists():
+            raise RequestError(
+                f"slides.uri: {path} is no ordinary file (a pipe or a device): remove it"
+            )
         size, version = local_version(path)
         try:
             name.encode()
@@ -223,7 +232,7 @@ class _LocalFiles:
         return SlideFile(name=name, uri=str(path), size=size, version=version)
 
     def read(self, name: str) -> bytes:
-        return self._paths[name].read_bytes()
+        return read_file(self._paths[name], MAX_LIST_BYTES)
 
 
 class _StoredFiles:
@@ -237,7 +246,7 @@ class _StoredFiles:
         return SlideFile(name=name, uri=self._store.url(name), size=info.size, version=info.etag)
 
     def read(self, name: str) -> bytes:
-        return self._store.get(name)
+        return read_object(self._store, name, MAX_LIST_BYTES)
 
 
 def is_multi_file(name: str) -> bool:

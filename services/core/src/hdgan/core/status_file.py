@@ -12,11 +12,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_json
 from hdgan.core.errors import KeyMissing
+from hdgan.core.gates import GateVerdict
+from hdgan.core.json_documents import parse_object
 from hdgan.core.pipeline import External, NodeStatus, frozen_run
 from hdgan.core.run import DatasetRun
 from hdgan.core.store import Store
+
+MAX_STATUS_BYTES = 1 << 20
 
 Outcome = Literal[
     "Running",
@@ -48,6 +53,7 @@ def write_status(
     *,
     active: str | None = None,
     message: str = "",
+    gates: Sequence[GateVerdict] = (),
 ) -> None:
     """Say where the run stands. `active`: the node at work, or the one that failed."""
     document = {
@@ -58,6 +64,7 @@ def write_status(
         "message": message,
         "updated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "nodes": [_camel(status) for status in statuses],
+        "gates": [one.model_dump(mode="json", by_alias=True) for one in gates],
     }
     store.put(_key(run), json.dumps(document, indent=1).encode())
 
@@ -65,10 +72,9 @@ def write_status(
 def read_status(store: Store, run: DatasetRun) -> dict[str, Any]:
     """The last status written; {} if there is none that can be read."""
     try:
-        found = json.loads(store.get(_key(run)))
+        return parse_object(read_object(store, _key(run), MAX_STATUS_BYTES))
     except (KeyMissing, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _key(run: DatasetRun) -> str:

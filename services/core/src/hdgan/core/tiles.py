@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.errors import DataError, InputMissing, RequestError
+from hdgan.core.parquet_tables import read_parquet
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.store import Store
 from hdgan.core.tar_shards import read_shard
 
 INDEX = "index.parquet"
 TILE_SUFFIXES = (".png", ".jpg")
 """Endings of tiles in shards; what comes before is the tile's id."""
+
+MAX_TILE_PIXELS = 4096 * 4096
+"""No tile is larger (tiler.tileSize)."""
 
 TILE_INDEX_SCHEMA = pa.schema(
     [
@@ -50,7 +52,7 @@ def load_index(artifact: Artifact) -> pa.Table:
     """
     where = artifact.uri(INDEX)
     try:
-        table = pq.read_table(pa.BufferReader(artifact.read(INDEX)))
+        table = read_parquet(artifact.read(INDEX), TILE_INDEX_SCHEMA.names)
         missing = [name for name in TILE_INDEX_SCHEMA.names if name not in table.column_names]
         if missing:
             raise InputMissing(
@@ -132,11 +134,11 @@ def decode_tile(data: bytes, digest: str, where: str) -> NDArray[np.uint8]:
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{where}: not the tile the index names (another SHA-256)")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+        with open_picture(data, formats=("PNG", "JPEG"), max_pixels=MAX_TILE_PIXELS) as image:
             if image.mode != "RGB":
                 raise DataError(f"{where}: a tile is RGB, this one is {image.mode}")
             return np.array(image, dtype=np.uint8)
-    except OSError as error:
+    except PictureError as error:
         raise DataError(f"{where}: cannot be decoded: {error}") from error
 
 
