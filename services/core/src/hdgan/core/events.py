@@ -10,7 +10,11 @@ from collections.abc import Callable
 from threading import Lock
 from typing import IO, Any
 
+from hdgan.core.json_documents import JsonError, parse_object
 from hdgan.core.redaction import redact_values
+
+MAX_LINE = 1 << 20
+"""Characters of a line that is read: a longer one is no event."""
 
 EVENTS = frozenset({"progress", "metric", "log", "result", "error"})
 
@@ -53,9 +57,8 @@ def parse_event(line: str) -> dict[str, Any] | None:
     if not line.startswith("{"):
         return None
     try:
-        document = json.loads(line)
-    except ValueError:
+        document = parse_object(line, max_bytes=MAX_LINE, nan=True)  # of a training that diverged
+    except JsonError:
         return None
-    if isinstance(document, dict) and document.get("event") in EVENTS:
-        return document
-    return None
+    event = document.get("event")
+    return document if isinstance(event, str) and event in EVENTS else None
