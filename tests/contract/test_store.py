@@ -9,7 +9,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,7 +277,7 @@ def test_a_server_that_ignores_if_none_match_is_found_out(s3_uri: str) -> None:
     def ignore(params: dict[str, Any], **_: object) -> None:
         params.pop("IfNoneMatch", None)
 
-    store._client.meta.events.register("before-parameter-build.s3.PutObject", ignore)
+    store.server.client.meta.events.register("before-parameter-build.s3.PutObject", ignore)
     assert store.conditional is False
     assert store.put_if_absent("m", b"first")
     assert not store.put_if_absent("m", b"second")
@@ -312,7 +311,7 @@ def test_without_credentials_the_variables_are_named(
 
 def test_an_unreachable_endpoint_is_named(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr("hdgan.core.s3_connection.time.sleep", lambda _: None)
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9 .*check AWS_ENDPOINT_URL"):
         open_store(s3_uri).probe()
 
@@ -343,6 +342,8 @@ def test_refusals_are_explained_without_secrets(
     ).encode()
 
     class Refuse(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # answers Expect: 100-continue, for which boto3 waits
+
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
             self.send_response(status)
@@ -358,7 +359,7 @@ def test_refusals_are_explained_without_secrets(
     thread.start()
     try:
         point_aws_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
-        monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+        monkeypatch.setattr("hdgan.core.s3_connection.time.sleep", lambda _: None)
         store = S3Store("bucket")
         with pytest.raises(kind, match=says) as caught:
             store.put("x", b"1")

@@ -26,8 +26,10 @@ def leave_behind(store: Store, name: str) -> None:
             (store.root / path).write_bytes(b"half")
         return
     assert isinstance(store, S3Store)
-    begun = store._client.create_multipart_upload(Bucket=store.bucket, Key=store.prefix + name)
-    store._client.upload_part(
+    begun = store.server.client.create_multipart_upload(
+        Bucket=store.bucket, Key=store.prefix + name
+    )
+    store.server.client.upload_part(
         Bucket=store.bucket,
         Key=store.prefix + name,
         UploadId=begun["UploadId"],

@@ -17,6 +17,8 @@ from hdgan.core.errors import NoSpace, StoreError
 TEMPORARY = ".hdgan-tmp-"
 """Names that begin with this are unfinished: nobody lists, reads or adopts them."""
 
+_RACES = 20
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -68,18 +70,65 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path, *, durable: bool = True) -> None:
+    """Make a folder and those above it as needed; durable: none of them is gone after a power
+    failure. OSError."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        if durable:
+            sync_folder(new.parent)
+
+
+def need_space(path: Path, size: int) -> None:
+    """NoSpace unless a file of `size` bytes fits where `path` is to be. What quotas and others who
+    write at the same moment leave is only found out while writing."""
+    folder = path.parent
+    try:
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise explain_os_error(error, "write", path) from error
+    free = status.f_bavail * status.f_frsize
+    # Some file systems in user space do not tell: they have no blocks at all.
+    if status.f_blocks and size > free:
+        raise NoSpace(
+            f"cannot write {path}: it needs {size} bytes, but {free} are free on its disk. Free"
+            " some space or use another disk, then run the same command again: finished work is"
+            " kept"
+        )
+
+
+def _opened(path: Path, *, durable: bool) -> IO[bytes]:
+    """A new file for writing. OSError."""
+    for _ in range(_RACES):
+        make_folder(path.parent, durable=durable)
+        # Another process may remove an empty folder just now, as probes do.
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("xb")
+    return path.open("xb")
+
+
 @contextlib.contextmanager
-def writing(path: Path, meant: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def writing(
+    path: Path, meant: Path | None = None, *, durable: bool = True, size: int = 0
+) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends without an exception.
 
-    Folders are made as needed. OS errors become StoreError, a full disk NoSpace; they name `meant`
-    where that, not `path`, is what a person would look for. Without `durable` the file is synced by
-    whoever calls: until then a power failure may leave it empty.
+    Folders are made as needed. OS errors become StoreError, a full disk NoSpace, before anything is
+    written where `size` (bytes) is known to be too large; they name `meant` where that, not `path`,
+    is what a person would look for. Without `durable` the file is synced by whoever calls: until
+    then a power failure may leave it empty.
     """
     temporary = temporary_beside(path)
+    if size:
+        need_space(meant or path, size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with _opened(temporary, durable=durable) as file:
             yield file
             if durable:
                 file.flush()

@@ -64,3 +64,9 @@ class KeyMissing(StoreError):
     """The store answers, but there is no object under this key."""
 
     exit_code = 66
+
+
+class WrongContent(StoreError):
+    """An object is there, but its bytes are not those that were asked for."""
+
+    exit_code = 66

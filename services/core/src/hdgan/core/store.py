@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from hdgan.core.errors import KeyMissing, NoSpace, StoreError
+from hdgan.core.errors import KeyMissing, NoSpace, StoreError, WrongContent
 from hdgan.core.store_file import FileStore
-from hdgan.core.store_protocol import ObjectInfo, Store, Unfinished, check_key
+from hdgan.core.store_protocol import Content, ObjectInfo, Store, Unfinished, check_key
 
 if TYPE_CHECKING:
     from hdgan.core.store_s3 import S3Connection
 
 __all__ = [
+    "Content",
     "KeyMissing",
     "NoSpace",
     "ObjectInfo",
     "Store",
     "StoreError",
     "Unfinished",
+    "WrongContent",
     "check_key",
     "connected",
     "open_store",

@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from hdgan.core.atomic_file import (
     TEMPORARY,
     explain_os_error,
+    make_folder,
     sha256_file,
     sync_folder,
     temporary_beside,
     writing,
 )
-from hdgan.core.errors import InternalError, KeyMissing, StoreError
-from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, Unfinished, check_key
+from hdgan.core.errors import InternalError, KeyMissing, StoreError, WrongContent
+from hdgan.core.steady_file import SteadyFile
+from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
 
-_CHUNK = 1 << 20
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 )
@@ -47,13 +48,17 @@ class FileStore:
         except OSError as error:
             raise self._reading(error, key) from error
 
-    def get_to(self, key: str, path: Path) -> None:
+    def get_to(self, key: str, path: Path, *, sha256: str | None = None) -> Content:
+        place = self._path(key)
         try:
-            source = self._path(key).open("rb")
+            source = SteadyFile(place)
         except OSError as error:
             raise self._reading(error, key) from error
-        with source, writing(path) as target:
-            shutil.copyfileobj(source, target, _CHUNK)
+        with source, writing(path, size=source.size) as target:
+            content = _copy(source, target)
+            if sha256 not in (None, content.sha256):
+                raise WrongContent(f"{self.url(key)} has not the SHA-256 {sha256}")
+        return content
 
     def sha256(self, key: str) -> str:
         try:
@@ -62,17 +67,17 @@ class FileStore:
             raise self._reading(error, key) from error
 
     def put(self, key: str, data: bytes) -> None:
-        with writing(self._path(key)) as file:
+        with writing(self._path(key), size=len(data)) as file:
             file.write(data)
 
-    def put_from(self, key: str, path: Path) -> None:
+    def put_from(self, key: str, path: Path) -> Content:
         target = self._path(key)
         try:
-            source = path.open("rb")
+            source = SteadyFile(path)
         except OSError as error:
             raise explain_os_error(error, "read", path) from error
-        with source, writing(target) as file:
-            shutil.copyfileobj(source, file, _CHUNK)
+        with source, writing(target, size=source.size) as file:
+            return _copy(source, file)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -80,7 +85,7 @@ class FileStore:
             return False
         temporary = temporary_beside(path)
         try:
-            with writing(temporary, path) as file:
+            with writing(temporary, path, size=len(data)) as file:
                 file.write(data)
             try:
                 # A link never replaces: exactly one of two writers gets it, with content complete.
@@ -170,7 +175,7 @@ class FileStore:
         # Not this machine's clock: a network file system has its own.
         path = temporary_beside(self.root / "now")
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             with path.open("xb") as file:
                 file.write(b"1")
                 file.flush()
@@ -228,3 +233,9 @@ class FileStore:
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return KeyMissing(f"{self.url(key)}: there is no such object")
         return explain_os_error(error, "read", self._path(key))
+
+
+def _copy(source: SteadyFile, target: IO[bytes]) -> Content:
+    for chunk in source.chunks():
+        target.write(chunk)
+    return Content(source.size, source.sha256)

@@ -33,6 +33,16 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What was copied to or from a store, computed from the very bytes that were copied."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex."""
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """Something of a write or a probe that nobody has finished: its process was killed, or is still
     at it. Only time tells: what was begun or touched long ago is garbage."""
@@ -57,8 +67,12 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """The object's bytes, all in memory: for small objects."""
 
-    def get_to(self, key: str, path: Path) -> None:
-        """Stream the object to a file, which appears whole or not at all."""
+    def get_to(self, key: str, path: Path, *, sha256: str | None = None) -> Content:
+        """Stream the object to a file, which appears whole or not at all; returns what it holds.
+
+        sha256  hex digest it must have: WrongContent, and no file, if it has another. None: any
+        NoSpace before anything is written if it does not fit.
+        """
 
     def sha256(self, key: str) -> str:
         """Hex SHA-256 of the object's bytes, computed while streaming them."""
@@ -66,13 +80,14 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write or replace an object."""
 
-    def put_from(self, key: str, path: Path) -> None:
-        """Write or replace an object with the content of a file, streamed."""
+    def put_from(self, key: str, path: Path) -> Content:
+        """Write or replace an object with the content of a file, streamed; returns what was
+        written. StoreError, and no object, if the file changes meanwhile."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless one is there; False if one is.
 
-        After a network error that was retried, the one that is there may be our own. Where the
+        After a network error that was retried, one with the same bytes counts as our own. Where the
         store has no conditional write (S3 servers that ignore If-None-Match, disks without hard
         links) two writers at the same moment may both get True: read back what counts.
         """

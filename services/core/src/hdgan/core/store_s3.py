@@ -1,9 +1,4 @@
-"""The store on anything that speaks S3, through boto3.
-
-Endpoint, region and credentials come from where every AWS tool takes them (`AWS_ENDPOINT_URL`,
-`AWS_REGION`, `AWS_PROFILE`, a pod's role ...). Messages carry error codes, never what a server or
-library printed around them, so no secret can slip through.
-"""
+"""The store on anything that speaks S3."""
 
 from __future__ import annotations
 
@@ -11,130 +6,62 @@ import builtins
 import contextlib
 import hashlib
 import logging
-import os
-import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeVar
 
-import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto_errors
-from botocore.config import Config
-from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
 
-from hdgan.core.atomic_file import explain_os_error, writing
-from hdgan.core.errors import InternalError, KeyMissing, NoSpace, StoreError, StoreUnavailable
-from hdgan.core.redaction import remember
-from hdgan.core.store_protocol import PROBE_PREFIX, ObjectInfo, Unfinished, check_key
+from hdgan.core.atomic_file import explain_os_error, need_space, writing
+from hdgan.core.errors import InternalError, StoreError, StoreUnavailable, WrongContent
+from hdgan.core.s3_conditional import try_condition
+from hdgan.core.s3_connection import S3Connection, S3Server
+from hdgan.core.s3_errors import (
+    ERRORS,
+    EXISTS,
+    MISSING,
+    UNKNOWN_OPERATION,
+    WITHOUT_REASON,
+    Where,
+    code_of,
+    explain,
+    taken,
+)
+from hdgan.core.s3_transfer import Changed, Parts, put_object, read_object, upload
+from hdgan.core.steady_file import SteadyFile
+from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
+
+__all__ = ["S3Connection", "S3Store"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
-_READ_ATTEMPTS = 4
-_CONFLICT_ATTEMPTS = 8
-_ERRORS = (
-    boto_errors.BotoCoreError,
-    boto_errors.ClientError,
-    Boto3Error,
-    RetriesExceededError,
-)
-# The connection broke while a body was read: boto3's own retries end when the headers are in.
-_BROKEN_BODY = (
-    boto_errors.IncompleteReadError,
-    boto_errors.ResponseStreamingError,
-    boto_errors.ReadTimeoutError,
-)
-_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-_BAD_CREDENTIALS = frozenset(
-    {
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "AuthorizationHeaderMalformed",
-        "InvalidSecurity",
-    }
-)
-# They are renewed by whoever gives them out, if late.
-_EXPIRED = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestTimeTooSkewed"}
-)
-# What is left after boto3's own retries.
-_BUSY = frozenset(
-    {
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "TooManyRequests",
-        "InternalError",
-        "ServiceUnavailable",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "OperationAborted",
-        "XMinioServerNotInitialized",
-    }
-)
-_FULL = frozenset(
-    {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityQuotaExceeded"}
-)
-_NOT_CONDITIONAL = frozenset({"NotImplemented", "501", "InvalidArgument", "InvalidRequest"})
-_UNKNOWN_OPERATION = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
-_TRANSFER = TransferConfig(
-    multipart_threshold=32 << 20, multipart_chunksize=32 << 20, max_concurrency=4
-)
+T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class S3Connection:
-    """How a server is reached, for programs that know several; what is None is taken from where
-    every AWS tool takes it."""
-
-    endpoint: str | None = None
-    region: str | None = None
-    credentials: Path | None = None
-    """Folder with files named AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps
-    AWS_SESSION_TOKEN, as a mounted Secret has them."""
-    ca_file: Path | None = None
-    """Certificate authority of the server."""
-
-    def secrets(self) -> dict[str, str]:
-        """Arguments of boto3's client; {} where the credentials are not in files."""
-        if self.credentials is None:
-            return {}
-        names = {
-            "AWS_ACCESS_KEY_ID": "aws_access_key_id",
-            "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
-            "AWS_SESSION_TOKEN": "aws_session_token",
-        }
-        found = {}
-        for name, argument in names.items():
-            place = self.credentials / name
-            if place.is_file():
-                found[argument] = place.read_text(encoding="utf-8").strip()
-            elif name != "AWS_SESSION_TOKEN":
-                raise StoreError(f"there is no file {place} with the store's credentials")
-        remember(*found.values())
-        return found
+MOST_READS: Final = 5
+"""Times an object is read from its beginning, because it is replaced meanwhile."""
 
 
 class S3Store:
     """A `Store` under a prefix of a bucket."""
 
     def __init__(
-        self, bucket: str, prefix: str = "", connection: S3Connection | None = None
+        self,
+        bucket: str,
+        prefix: str = "",
+        connection: S3Connection | None = None,
+        *,
+        server: S3Server | None = None,
+        parts: Parts | None = None,
     ) -> None:
+        """server: instead of one that is reached by `connection`."""
         if not bucket:
             raise StoreError("s3:// needs a bucket: s3://bucket/prefix")
         self.bucket = bucket
         self.prefix = f"{check_key(prefix)}/" if prefix else ""
-        self._how = connection or S3Connection()
-        self._connection: Any = None
+        self.server = server or S3Server(connection or S3Connection())
+        self._parts = parts or Parts()
         self._conditional: bool | None = None
 
     @property
@@ -146,50 +73,70 @@ class S3Store:
 
     def close(self) -> None:
         """Close pooled connections; the next call opens them again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self.server.close()
 
     def get(self, key: str) -> bytes:
-        return b"".join(self._stream(key))
-
-    def get_to(self, key: str, path: Path) -> None:
         name = self._name(key)
-        with writing(path) as file:
-            try:
-                self._client.download_fileobj(self.bucket, name, file, Config=_TRANSFER)
-            except _ERRORS as error:
-                raise self._explain(error, "read", key) from error
+
+        def get() -> bytes:
+            with contextlib.closing(self._read(name)) as chunks:
+                return b"".join(chunks)
+
+        return self._reading(name, get)
+
+    def get_to(self, key: str, path: Path, *, sha256: str | None = None) -> Content:
+        name = self._name(key)
+
+        def copy() -> Content:
+            digest, size = hashlib.sha256(), 0
+            read = self._read(name, lambda size: need_space(path, size))
+            with writing(path) as file, contextlib.closing(read) as chunks:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    file.write(chunk)
+                    size += len(chunk)
+                if sha256 not in (None, digest.hexdigest()):
+                    raise WrongContent(f"{self.url(key)} has not the SHA-256 {sha256}")
+            return Content(size, digest.hexdigest())
+
+        try:
+            return self._reading(name, copy)
+        except WrongContent:
+            # Something between here and there may have damaged it: seen twice, it is so.
+            return self._reading(name, copy)
 
     def sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
-        for chunk in self._stream(key):
-            digest.update(chunk)
-        return digest.hexdigest()
+        name = self._name(key)
+
+        def digest() -> str:
+            found = hashlib.sha256()
+            with contextlib.closing(self._read(name)) as chunks:
+                for chunk in chunks:
+                    found.update(chunk)
+            return found.hexdigest()
+
+        return self._reading(name, digest)
 
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
-        try:
-            self._client.put_object(Bucket=self.bucket, Key=name, Body=data)
-        except _ERRORS as error:
-            raise self._explain(error, "write", key) from error
+        with self._explained("write", name):
+            put_object(self.server, self.bucket, name, data)
 
-    def put_from(self, key: str, path: Path) -> None:
+    def put_from(self, key: str, path: Path) -> Content:
         name = self._name(key)
         try:
-            source = path.open("rb")
+            source = SteadyFile(path)
         except OSError as error:
             raise explain_os_error(error, "read", path) from error
-        with source:
-            try:
-                self._client.upload_fileobj(source, self.bucket, name, Config=_TRANSFER)
-            except _ERRORS as error:
-                raise self._explain(error, "write", key) from error
+        with source, self._explained("write", name):
+            upload(self.server, self.bucket, name, source, self._parts)
+            return Content(source.size, source.sha256)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
         if self.conditional:
-            return self._put_new(key, name, data)
+            with self._explained("write", name):
+                return self._put_new(key, name, data)
         if self.head(key) is not None:
             return False
         self.put(key, data)
@@ -199,64 +146,58 @@ class S3Store:
     def conditional(self) -> bool:
         """Whether the server honours If-None-Match; found out by trying, once."""
         if self._conditional is None:
-            self._conditional = self._try_conditional()
+            name = self._name(f"{PROBE_PREFIX}/{uuid.uuid4().hex}")
+            with self._explained("write", name):
+                self._conditional = try_condition(self.server, self.bucket, name)
         return self._conditional
 
     def head(self, key: str) -> ObjectInfo | None:
         name = self._name(key)
-        try:
-            found = self._client.head_object(Bucket=self.bucket, Key=name)
-        except boto_errors.ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise self._explain(error, "read", key) from error
-        except _ERRORS as error:
-            raise self._explain(error, "read", key) from error
-        etag = str(found["ETag"]).strip('"')
-        return ObjectInfo(int(found["ContentLength"]), etag, found["LastModified"])
+        with self._explained("read", name):
+            found = self.server.request(lambda client, _: self._head(client, name))
+        if found is None:
+            return None
+        etag = str(taken(found, "ETag")).strip('"')
+        return ObjectInfo(int(taken(found, "ContentLength")), etag, taken(found, "LastModified"))
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]
         if folder:
             check_key(folder)
-        try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    key = str(entry["Key"])[len(self.prefix) :]
-                    if not key.startswith(f"{PROBE_PREFIX}/"):
-                        yield key
-        except _ERRORS as error:
-            raise self._explain(error, "list", prefix) from error
+        for entry in self._listed(self.prefix + prefix):
+            key = str(taken(entry, "Key"))[len(self.prefix) :]
+            if not key.startswith(f"{PROBE_PREFIX}/"):
+                yield key
 
     def delete(self, key: str) -> None:
-        name = self._name(key)
-        try:
-            self._client.delete_object(Bucket=self.bucket, Key=name)
-        except _ERRORS as error:
-            raise self._explain(error, "delete", key) from error
+        self._delete(self._name(key))
 
     def probe(self) -> None:
         key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
         data = uuid.uuid4().bytes
         try:
-            self.put(key, data)
-            if self.get(key) != data:
-                raise StoreError("what was written reads back as something else")
+            try:
+                self.put(key, data)
+                if self.get(key) != data:
+                    raise StoreError("what was written reads back as something else")
+            except BaseException:
+                with contextlib.suppress(StoreError):
+                    self.delete(key)
+                raise
             self.delete(key)
-            self._conditional = self._try_conditional()
+            self._conditional = None
+            _ = self.conditional
         except StoreError as error:
             raise type(error)(f"store {self.uri} cannot be used: {error}") from error
 
     def now(self) -> datetime:
         key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
-        self.put(key, b"1")
         try:
+            self.put(key, b"1")
             info = self.head(key)
         finally:
-            self.delete(key)
+            with contextlib.suppress(StoreError):
+                self.delete(key)
         if info is None:
             raise StoreUnavailable(
                 f"{self.url(key)} is not there although it has just been written; try again"
@@ -264,240 +205,171 @@ class S3Store:
         return info.modified.astimezone(UTC)
 
     def unfinished(self) -> Iterator[Unfinished]:
-        yield from self._unfinished_probes()
-        yield from self._unfinished_uploads()
-
-    def _unfinished_probes(self) -> Iterator[Unfinished]:
-        prefix = f"{self.prefix}{PROBE_PREFIX}/"
-        try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    name, written = str(entry["Key"]), entry["LastModified"].astimezone(UTC)
-                    url = f"s3://{self.bucket}/{name}"
-                    yield Unfinished(url, written, int(entry["Size"]), (name,))
-        except _ERRORS as error:
-            raise self._explain(error, "list", PROBE_PREFIX) from error
-
-    def _unfinished_uploads(self) -> Iterator[Unfinished]:
-        try:
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=self.prefix
-            )
-            for page in pages:
-                for entry in page.get("Uploads", []):
-                    name, upload = str(entry["Key"]), str(entry["UploadId"])
-                    if name.startswith(self.prefix):
-                        parts = self._parts(name, upload)
-                        times = [entry["Initiated"], *(one["LastModified"] for one in parts)]
-                        what = f"s3://{self.bucket}/{name} (upload in parts)"
-                        size = sum(int(one["Size"]) for one in parts)
-                        yield Unfinished(what, max(times).astimezone(UTC), size, (name, upload))
-        except boto_errors.ClientError as error:
-            if _code(error) not in _UNKNOWN_OPERATION:
-                raise self._explain(error, "list uploads in parts to", "") from error
-            _log.warning(
-                "%s: the server cannot list uploads in parts; those that were cut off stay until"
-                " it removes them itself",
-                self.uri,
-            )
-        except _ERRORS as error:
-            raise self._explain(error, "list uploads in parts to", "") from error
-
-    def _parts(self, name: str, upload: str) -> builtins.list[dict[str, Any]]:
-        """What is there of an upload; nothing if it has ended meanwhile."""
-        try:
-            pages = self._client.get_paginator("list_parts").paginate(
-                Bucket=self.bucket, Key=name, UploadId=upload
-            )
-            return [part for page in pages for part in page.get("Parts", [])]
-        except boto_errors.ClientError as error:
-            if _code(error) in ("NoSuchUpload", "404"):
-                return []
-            raise
+        for entry in self._listed(f"{self.prefix}{PROBE_PREFIX}/"):
+            name, written = str(taken(entry, "Key")), taken(entry, "LastModified").astimezone(UTC)
+            url = f"s3://{self.bucket}/{name}"
+            yield Unfinished(url, written, int(taken(entry, "Size")), (name,))
+        for entry in self._uploads():
+            name, upload_id = str(taken(entry, "Key")), str(taken(entry, "UploadId"))
+            if not name.startswith(self.prefix):
+                continue
+            parts = self._uploaded(name, upload_id)
+            times = [taken(entry, "Initiated"), *(taken(one, "LastModified") for one in parts)]
+            what = f"s3://{self.bucket}/{name} (upload in parts)"
+            size = sum(int(taken(one, "Size")) for one in parts)
+            yield Unfinished(what, max(times).astimezone(UTC), size, (name, upload_id))
 
     def remove_unfinished(self, one: Unfinished) -> None:
-        name, *upload = one.handle
-        if not name.startswith(self.prefix if upload else f"{self.prefix}{PROBE_PREFIX}/"):
+        name, *upload_id = one.handle
+        if not name.startswith(self.prefix if upload_id else f"{self.prefix}{PROBE_PREFIX}/"):
             raise InternalError(f"{self.uri}: {one.name} is nothing unfinished of this store")
-        try:
-            if upload:
-                self._client.abort_multipart_upload(
-                    Bucket=self.bucket, Key=name, UploadId=upload[0]
-                )
-            else:
-                self._client.delete_object(Bucket=self.bucket, Key=name)
-        except boto_errors.ClientError as error:
-            if _code(error) not in ("NoSuchUpload", "404"):
-                raise self._explain(error, "delete", name[len(self.prefix) :]) from error
-        except _ERRORS as error:
-            raise self._explain(error, "delete", name[len(self.prefix) :]) from error
+        if not upload_id:
+            self._delete(name)
+            return
 
-    @property
-    def _client(self) -> Any:
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
-
-    def _connect(self) -> Any:
-        endpoint = (
-            self._how.endpoint
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        config = Config(
-            connect_timeout=10,
-            read_timeout=60,
-            retries={"mode": "standard", "max_attempts": 5},
-            max_pool_connections=16,
-            # Servers other than Amazon's seldom have a DNS name per bucket ...
-            s3={"addressing_style": "path"} if endpoint else {},
-            # ... and not all know the newer checksum headers. Readers verify SHA-256 anyway.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        try:
-            session = boto3.session.Session()
-            region = self._how.region or session.region_name or "us-east-1"
-            return session.client(
-                "s3",
-                config=config,
-                region_name=region,
-                endpoint_url=self._how.endpoint,
-                verify=None if self._how.ca_file is None else str(self._how.ca_file),
-                **self._how.secrets(),
-            )
-        except (*_ERRORS, ValueError) as error:
-            raise self._explain(error, "connect to", "") from error
-
-    def _stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes in pieces, going on where a broken connection ended."""
-        name = self._name(key)
-        position, etag, attempts = 0, None, 0
-        while True:
-            # After a break: only the rest, and only if the object is still the same one.
-            rest = {"Range": f"bytes={position}-", "IfMatch": etag} if position else {}
+        def abort(client: Any, _: int) -> None:
             try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=name, **rest)
-                etag = answer["ETag"]
-                with contextlib.closing(answer["Body"]) as body:
-                    for chunk in body.iter_chunks(_CHUNK):
-                        position += len(chunk)
-                        yield cast("bytes", chunk)
-                return
-            except _BROKEN_BODY as error:
-                attempts += 1
-                if attempts == _READ_ATTEMPTS:
-                    raise self._explain(error, "read", key) from error
-            except _ERRORS as error:
-                raise self._explain(error, "read", key) from error
+                client.abort_multipart_upload(Bucket=self.bucket, Key=name, UploadId=upload_id[0])
+            except boto_errors.ClientError as error:
+                if code_of(error) not in ("NoSuchUpload", "404"):
+                    raise
+
+        with self._explained("delete", name):
+            self.server.request(abort)
+
+    def _read(
+        self, name: str, begun: Callable[[int], None] = lambda size: None
+    ) -> Generator[bytes, None, None]:
+        return read_object(self.server, self.bucket, name, self._parts, begun)
+
+    def _reading(self, name: str, read: Callable[[], T]) -> T:
+        """What `read` returns, called again if the object is another one before it ends."""
+        for _ in range(MOST_READS):
+            with self._explained("read", name), contextlib.suppress(Changed):
+                return read()
+        raise StoreUnavailable(
+            f"s3://{self.bucket}/{name} is replaced again and again while it is read; try again"
+        )
 
     def _put_new(self, key: str, name: str, data: bytes) -> bool:
-        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+        def attempt(client: Any, failures: int) -> bool | None:
             try:
-                self._client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*")
-                return True
+                client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*")
             except boto_errors.ClientError as error:
-                code = _code(error)
-                if code in ("PreconditionFailed", "412"):
-                    return False
-                # 409: another conditional write is under way right now; ask again.
-                conflict = code in ("ConditionalRequestConflict", "409")
-                if not conflict or attempt == _CONFLICT_ATTEMPTS:
-                    raise self._explain(error, "write", key) from error
-            except _ERRORS as error:
-                raise self._explain(error, "write", key) from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                if code_of(error) not in EXISTS:
+                    raise
+                return None if failures else False
+            return True
 
-    def _try_conditional(self) -> bool:
-        """Write the same probe object twice, conditionally: the second must be refused."""
-        key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
-        name = self._name(key)
+        written = self.server.request(attempt)
+        if written is None:
+            # An attempt before may have written it, and its answer may have been lost.
+            info = self.head(key)
+            return info is not None and info.size == len(data) and self.get(key) == data
+        return written
+
+    def _head(self, client: Any, name: str) -> dict[str, Any] | None:
+        """The answer to a HEAD; None: no such object."""
         try:
-            self._client.put_object(Bucket=self.bucket, Key=name, Body=b"1", IfNoneMatch="*")
-            try:
-                self._client.put_object(Bucket=self.bucket, Key=name, Body=b"2", IfNoneMatch="*")
-            finally:
-                self._client.delete_object(Bucket=self.bucket, Key=name)
-            return False
+            found: dict[str, Any] = client.head_object(Bucket=self.bucket, Key=name)
         except boto_errors.ClientError as error:
-            code = _code(error)
-            if code in ("PreconditionFailed", "412"):
-                return True
-            if code in _NOT_CONDITIONAL:
-                return False
-            raise self._explain(error, "write", key) from error
-        except _ERRORS as error:
-            raise self._explain(error, "write", key) from error
+            if code_of(error) in MISSING:
+                return None
+            if code_of(error) not in WITHOUT_REASON:
+                raise
+            # Ask in a way that the reason can be told.
+            answer = client.get_object(Bucket=self.bucket, Key=name, Range="bytes=0-0")
+            answer["Body"].close()
+            raise
+        return found
+
+    def _delete(self, name: str) -> None:
+        with self._explained("delete", name):
+            self.server.request(
+                lambda client, _: client.delete_object(Bucket=self.bucket, Key=name)
+            )
+
+    def _listed(self, prefix: str) -> Iterator[dict[str, Any]]:
+        def page(token: dict[str, str]) -> dict[str, Any]:
+            with self._explained("list", prefix):
+                found: dict[str, Any] = self.server.request(
+                    lambda client, _: client.list_objects_v2(
+                        Bucket=self.bucket, Prefix=prefix, **token
+                    )
+                )
+                if found.get("IsTruncated"):
+                    taken(found, "NextContinuationToken")
+                return found
+
+        token: dict[str, str] = {}
+        while True:
+            found = page(token)
+            yield from found.get("Contents", [])
+            if not found.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": found["NextContinuationToken"]}
+
+    def _uploads(self) -> Iterator[dict[str, Any]]:
+        """Uploads in parts that have begun and not ended."""
+
+        def page(marker: dict[str, str]) -> dict[str, Any] | None:
+            def attempt(client: Any, _: int) -> dict[str, Any] | None:
+                try:
+                    found: dict[str, Any] = client.list_multipart_uploads(
+                        Bucket=self.bucket, Prefix=self.prefix, **marker
+                    )
+                except boto_errors.ClientError as error:
+                    if code_of(error) in UNKNOWN_OPERATION:
+                        return None
+                    raise
+                return found
+
+            with self._explained("list uploads in parts to", self.prefix):
+                return self.server.request(attempt)
+
+        marker: dict[str, str] = {}
+        while True:
+            found = page(marker)
+            if found is None:
+                _log.warning(
+                    "%s: the server cannot list uploads in parts; those that were cut off stay"
+                    " until it removes them itself",
+                    self.uri,
+                )
+                return
+            yield from found.get("Uploads", [])
+            if not found.get("IsTruncated"):
+                return
+            marker = {
+                "KeyMarker": str(found.get("NextKeyMarker", "")),
+                "UploadIdMarker": str(found.get("NextUploadIdMarker", "")),
+            }
+
+    def _uploaded(self, name: str, upload_id: str) -> builtins.list[dict[str, Any]]:
+        """Parts of an upload; none if it has ended meanwhile."""
+
+        def attempt(client: Any, _: int) -> builtins.list[dict[str, Any]]:
+            try:
+                pages = client.get_paginator("list_parts").paginate(
+                    Bucket=self.bucket, Key=name, UploadId=upload_id
+                )
+                return [part for page in pages for part in page.get("Parts", [])]
+            except boto_errors.ClientError as error:
+                if code_of(error) in ("NoSuchUpload", "404"):
+                    return []
+                raise
+
+        with self._explained("list the parts of", name):
+            return self.server.request(attempt)
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)
 
-    def _endpoint(self) -> str:
-        """Scheme, host and port that are talked to, without anything secret."""
-        if self._connection is None:
-            return "the configured endpoint"
-        parts = urlsplit(str(self._connection.meta.endpoint_url))
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}"
-
-    def _explain(self, error: Exception, action: str, key: str) -> StoreError:
-        what = f"cannot {action} s3://{self.bucket}/{self.prefix}{key}"
-        where = f"at {self._endpoint()}"
-        if isinstance(error, boto_errors.ClientError):
-            return self._explain_answer(_code(error), what, where)
-        if isinstance(error, boto_errors.NoCredentialsError | boto_errors.PartialCredentialsError):
-            return StoreError(
-                f"{what}: no complete credentials found; set AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY, a profile (AWS_PROFILE) or a role"
-            )
-        if isinstance(error, boto_errors.ProfileNotFound):
-            return StoreError(f"{what}: the profile in AWS_PROFILE does not exist; correct it")
-        if isinstance(
-            error,
-            boto_errors.HTTPClientError
-            | boto_errors.ConnectionError
-            | Boto3Error
-            | RetriesExceededError,
-        ):
-            return StoreUnavailable(
-                f"{what}: no usable answer {where} ({type(error).__name__}); check"
-                " AWS_ENDPOINT_URL, the network and that the server runs"
-            )
-        if isinstance(error, ValueError):  # what boto3 raises for a malformed endpoint
-            return StoreError(f"{what}: AWS_ENDPOINT_URL is not a URL such as https://host:port")
-        return StoreError(f"{what}: {type(error).__name__} {where}; check the AWS_* settings")
-
-    def _explain_answer(self, code: str, what: str, where: str) -> StoreError:
-        if code in _MISSING:
-            return KeyMissing(f"{what}: there is no such object {where}")
-        if code == "NoSuchBucket":
-            return StoreError(
-                f"{what}: bucket {self.bucket!r} does not exist {where}; create it, or correct"
-                " the store's URI or AWS_ENDPOINT_URL"
-            )
-        if code in _BAD_CREDENTIALS:
-            return StoreError(
-                f"{what}: the credentials are refused {where} ({code}); check"
-                " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and the clock"
-            )
-        if code in _EXPIRED:
-            return StoreUnavailable(
-                f"{what}: the credentials have expired or the clock is wrong {where} ({code});"
-                " renew AWS_SESSION_TOKEN and what belongs to it, or set the clock"
-            )
-        if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
-            return StoreError(
-                f"{what}: access denied {where}; these credentials need s3:GetObject,"
-                " s3:PutObject, s3:DeleteObject and s3:ListBucket there"
-            )
-        if code in _FULL:
-            return NoSpace(f"{what}: no space left {where} ({code}); free some or raise the quota")
-        kind = StoreUnavailable if code in _BUSY or re.match(r"^(429|5\d\d)$", code) else StoreError
-        return kind(f"{what}: the server answered {code} {where}; try again, see its log")
-
-
-def _code(error: boto_errors.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "an unnamed error"))
+    @contextlib.contextmanager
+    def _explained(self, action: str, name: str) -> Iterator[None]:
+        """Errors of boto3 become StoreError."""
+        try:
+            yield
+        except ERRORS as error:
+            where = Where(action, self.bucket, name, self.server.endpoint, self.server.region)
+            raise explain(error, where) from error
