@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
 from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.elapsed import Moment
 from hdgan.core.errors import (
@@ -32,11 +33,13 @@ from hdgan.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from hdgan.core.json_documents import parse_model, parse_object
 from hdgan.core.store import Store, check_key
 
 MANIFEST = "manifest.json"
 RUN_INFO = "run-info.json"
 MAX_MANIFEST_BYTES = 256 << 20
+MAX_RUN_INFO_BYTES = 16 << 20
 CHECK_SECONDS = 3600.0
 """Age at which a commit looks again for a file it has uploaded. Much less than what `hdgan gc`
 waits for."""
@@ -213,10 +216,10 @@ class Artifact:
     def run_info(self) -> dict[str, Any]:
         """Timings, device, versions of the attempt that made it; {} if they are lost."""
         try:
-            found = json.loads(self.store.get(f"{self._folder}/{self.manifest.attempt}/{RUN_INFO}"))
+            place = f"{self._folder}/{self.manifest.attempt}/{RUN_INFO}"
+            return parse_object(read_object(self.store, place, MAX_RUN_INFO_BYTES), nan=True)
         except (KeyMissing, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def _key(self, entry: FileEntry) -> str:
         return f"{self._folder}/{entry.attempt}/{entry.name}"
@@ -247,7 +250,7 @@ def open_artifact(store: Store, stage: str, key: str) -> Artifact | None:
     try:
         if info.size > MAX_MANIFEST_BYTES:
             raise ValueError(f"{info.size} bytes are too many")
-        manifest = Manifest.model_validate_json(store.get(place))
+        manifest = parse_model(Manifest, store.get(place), max_bytes=MAX_MANIFEST_BYTES)
         _check(manifest, stage, key)
     except KeyMissing:
         return None  # deleted between the two calls

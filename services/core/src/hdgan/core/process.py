@@ -18,7 +18,7 @@ from types import FrameType
 from typing import IO, Any
 
 from hdgan.core.atomic_file import explain_os_error, writing
-from hdgan.core.events import parse_event
+from hdgan.core.events import MAX_LINE, parse_event
 from hdgan.core.redaction import redact
 from hdgan.core.request import PART_VARIABLE, REQUEST_VARIABLE, StageRequest
 from hdgan.core.stage import GRACE_VARIABLE
@@ -204,7 +204,7 @@ def _follow(
 
 def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
     try:
-        for line in stream:
+        while line := stream.readline(MAX_LINE):  # a longer one comes in pieces
             lines.put(line.rstrip("\n"))
     except ValueError:
         pass  # closed under us: nobody wants the rest

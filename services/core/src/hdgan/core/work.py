@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside
 from hdgan.core.canonical import canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
+from hdgan.core.json_documents import parse_model
 from hdgan.core.store import Store, check_key
 
 KEEP = 2
@@ -224,7 +225,7 @@ class WorkState:
         if info is None or info.size > MAX_STATE_BYTES:
             return None
         try:
-            state = _State.model_validate_json(self._store.get(place))
+            state = parse_model(_State, self._store.get(place))
             if not all(_valid(f"{folder}/{state.folder}/{name}") for name in state.files):
                 return None
         except (KeyMissing, ValueError):
