@@ -2,7 +2,7 @@
 #
 #   PYTHON       the interpreter .venv is made from
 #   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
-#   SLIDES, FROM_SCRATCH, GENERATOR  see `make help`
+#   SLIDES, FROM_SCRATCH, GENERATOR, ENDPOINT, BUCKET  see `make help`
 #   KUBECONFIG, IMAGES, HELM, KEEP, PATIENCE, UPDATE_CRD  see k8s/README.md
 #   IMAGE, ENGINE, REGISTRY, TAG, BASE_IMAGE, TORCH, PLATFORM, PIP_CONF, CA, ENGINE_ARGS  see docs/images.md
 
@@ -21,6 +21,8 @@ PLATFORM ?=
 PIP_CONF ?=
 CA ?=
 ENGINE_ARGS ?=
+ENDPOINT ?=
+BUCKET ?=
 KUBECONFIG ?=
 IMAGES ?=
 HELM ?=
@@ -40,7 +42,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo images test test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
+.PHONY: help install demo images test test-store test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,6 +68,7 @@ $(INSTALLED): constraints.txt $(wildcard requirements/*.txt) $(wildcard services
 	@echo 'Installing packages into $(VENV) (torch is large)'
 	@$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements/torch.txt
 	@$(INSTALL) -r requirements/runtime.txt -r requirements/dev.txt
+	@$(INSTALL) --no-deps -r requirements/apart.txt
 	@$(PIP) install -qq --no-compile --no-deps --no-build-isolation $(addprefix -e ,$(ROOMS))
 	@rm -rf "$(VENV)/tmp"
 	@touch $@
@@ -80,6 +83,10 @@ images: ## container images of the services and the controller; IMAGE=tiler for 
 
 test: $(INSTALLED) ## all tests
 	@$(PY) -m pytest -q
+
+test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (none: it is made), credentials as for any AWS tool
+	@test -n "$(ENDPOINT)" || { echo 'make: name the server: make test-store ENDPOINT=https://host BUCKET=name' >&2; exit 1; }
+	@HDGAN_TEST_ENDPOINT="$(ENDPOINT)" HDGAN_TEST_BUCKET="$(BUCKET)" $(PY) -m pytest -q tests/contract -k endpoint
 
 test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUBECONFIG=file
 	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }
