@@ -28,7 +28,15 @@ from hdgan.controller.names import job_name, key_label
 from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import RunStatus
 from hdgan.controller.unit import Unit
-from hdgan.core.pipeline import ANNOTATIONS, NODES, External, Observed, known_key
+from hdgan.core.gates import Evaluation, Measured, Scores, Size, Standing
+from hdgan.core.pipeline import (
+    ANNOTATIONS,
+    NODES,
+    External,
+    Observed,
+    gate_status,
+    known_key,
+)
 from hdgan.core.releases import Published
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun, resolve
@@ -68,6 +76,10 @@ class World:
     artifacts: dict[tuple[str, str], InputRef] = field(default_factory=dict)
     annotated: bool = True
     macro_dice: float | None = 0.9
+    kid: float | None = 0.1
+    pairs: int = 1000
+    standing: Standing = field(default_factory=Standing)
+    """The latest release."""
     steps: dict[str, int] = field(default_factory=dict)
     """Saved work by key's label."""
     slots: int = 100
@@ -155,7 +167,11 @@ class World:
             case Observe():
                 self.observe(played)
             case Publish():
-                played.published = Published("Released", f"{played.facts.name}-0")
+                self.observe(played)
+                assert played.observed is not None
+                assert played.facts.run is not None
+                if gate_status(played.facts.run, played.observed).state == "done":
+                    played.published = Published("Released", f"{played.facts.name}-0")
             case ReadSavedStep(_, key):
                 played.saved_step = self.steps.get(key_label(key), -1)
             case CreateJob(unit, attempt):
@@ -217,7 +233,6 @@ class World:
         assert run is not None
         before = played.facts.status.observed()
         found = dict(before.artifacts)
-        dice = before.macro_dice
         external = played.facts.status.pinned
         known = external.external() if external is not None else EXTERNAL
         for node in NODES:
@@ -234,9 +249,16 @@ class World:
             artifact = None if key is None else self.artifacts.get((node.name, key))
             if artifact is not None:
                 found[node.name] = artifact
-                if node.name == "classifier":
-                    dice = self.macro_dice
-        played.observed = Observed(found, None, dice)
+        digests = {name: one.content_digest for name, one in found.items()}
+        measured = Measured(
+            Scores(digests.get("classifier", ""), self.macro_dice, {}),
+            Evaluation(
+                digests.get("gan-trainer", ""), kid=self.kid, extractor="efficientnet-lite0 (fake)"
+            ),
+            Size(digests.get("dataset", ""), self.pairs),
+            self.standing,
+        )
+        played.observed = Observed(found, measured=measured)
         played.observed_at = self.now
 
     # What the cluster does

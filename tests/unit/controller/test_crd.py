@@ -26,6 +26,7 @@ from hdgan.controller.status import (
     StageStatus,
 )
 from hdgan.core.errors import RequestError
+from hdgan.core.gates import GateVerdict
 from hdgan.core.request import InputRef
 from hdgan.core.resources import ScratchConfig
 from hdgan.core.run import DatasetRun, parse_run
@@ -39,7 +40,7 @@ DEFINITION: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 VERSION: dict[str, Any] = DEFINITION["spec"]["versions"][0]
 SCHEMA: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]
 RUNS = Resource(SCHEMA)
-MUTABLE = {"suspend", "retry", "resources"}
+MUTABLE = {"suspend", "retry", "resources", "gates"}
 
 # What the smallest run leaves null or absent, so that `full` has every field.
 POD: dict[str, Any] = {
@@ -93,7 +94,15 @@ FILLED: dict[str, Any] = {
         "smoothing": "majority",
         "smoothingRadius": 2,
     },
-    "gates": {"minMacroDice": 0.5},
+    "gates": {
+        "minMacroDice": 0.5,
+        "minIou": 0.4,
+        "minClassIou": {"dermis": 0.3},
+        "maxKid": 0.5,
+        "maxMemorisation": 0.1,
+        "minPairs": 1,
+        "maxDropVsLatest": 0.02,
+    },
     "rerun": {
         "tiler": "a",
         "gan-trainer": "b",
@@ -204,7 +213,7 @@ def bad_values(node: dict[str, Any], good: Any) -> Iterator[Any]:
     if kind == "object" and "enum" not in node.get("propertyNames", {}):
         yield {f"key{number}": "a" for number in range(node["maxProperties"] + 1)}
     if kind == "object" and "propertyNames" in node:
-        yield {"tiler": 1}
+        yield {"tiler": 1 if node["additionalProperties"].get("type") == "string" else "a"}
     if "enum" in node.get("propertyNames", {}):
         yield {"no-such-key": "a"}
     others: dict[str, Any] = {
@@ -603,6 +612,10 @@ def test_a_status_with_everything_is_accepted() -> None:
             folds=InputRef(stage="tiler", key=digest, content_digest=digest),
         ),
         stages=[StageStatus(name="tiler", failures={"bug": 1}, last_end=end, kind="parts")],
+        gates=[
+            GateVerdict(name="maxKid", measured=0.5, limit=1, passed=True, sentence="s"),
+            GateVerdict(name="minPairs", limit=1, sentence="s"),
+        ],
         conditions=[
             ConditionStatus(type="Started", status="True", reason="r", last_transition_time="2026")
         ],
@@ -687,7 +700,7 @@ def test_no_other_field_can_change_appear_or_go(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["tiler", "ganTrainer", "candidates", "extractor", "classifier", "gates", "rerun"]
+    "path", ["tiler", "ganTrainer", "candidates", "extractor", "classifier", "rerun"]
 )
 def test_no_section_can_appear_or_go(path: str) -> None:
     gone = without(FULL, f"spec.{path}")
@@ -708,8 +721,11 @@ def test_null_may_be_written_for_absent_and_back() -> None:
     ]
 
 
-def test_suspend_retry_and_resources_may_change() -> None:
+def test_suspend_retry_resources_and_gates_may_change() -> None:
     for path, value in (
+        ("spec.gates", {}),
+        ("spec.gates.minMacroDice", 0.7),
+        ("spec.gates.minClassIou", {"dermis": 0.1}),
         ("spec.suspend", True),
         ("spec.retry", "again"),
         ("spec.resources", {}),

@@ -10,67 +10,23 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hdgan.core.annotations import publish
-from hdgan.core.artifact import Attempt, open_artifact
+from hdgan.core.artifact import open_artifact
 from hdgan.core.errors import NoSpace, RequestError
-from hdgan.core.local import RunResult, failure_message, run_local
+from hdgan.core.local import failure_message
 from hdgan.core.process import Ended
-from hdgan.core.progress_view import BarView, PlainView, describe_progress, format_seconds
-from hdgan.core.run import load_run
+from hdgan.core.progress_view import BarView, describe_progress, format_seconds
 from hdgan.core.store import open_store
 from support import fake_services
-from support.runs import CLASSES, DOCUMENT, changed, write_run
+from support.local_bench import Bench
+from support.runs import DOCUMENT, changed, write_run
 
 BEFORE_ANNOTATIONS = ["tiler:ok", "gan-trainer:ok", "candidates:ok"]
 AFTER_ANNOTATIONS = ["extractor:ok", "classifier:ok", "dataset:ok"]
-
-
-@dataclass
-class Bench:
-    """A run file, a store and fake services in one folder."""
-
-    folder: Path
-    output: io.StringIO = field(default_factory=io.StringIO)
-
-    @property
-    def store_uri(self) -> str:
-        return (self.folder / "store").as_uri()
-
-    def run(self, document: dict[str, Any] = DOCUMENT) -> RunResult:
-        fake_services.forget(self.folder)
-        view = PlainView(self.output)
-        path = write_run(self.folder, document)
-        return run_local(
-            load_run(path), store_uri=self.store_uri, scratch=self.folder / "scratch", view=view
-        )
-
-    def starts(self) -> list[str]:
-        return fake_services.starts(self.folder)
-
-    def plan(self, stage: str, *words: str) -> None:
-        fake_services.plan(self.folder, stage, *words)
-
-    def annotate(self, *splits: str) -> None:
-        """Publish annotations of the candidates there are, one image per split given."""
-        store = open_store(self.store_uri)
-        result = self.run()
-        candidates = result.artifact("candidates")
-        assert candidates is not None
-        document = {"classes": CLASSES, "images": [{"split": split} for split in splits]}
-        text = json.dumps(document).encode()
-        attempt = Attempt(store, "annotations", f"{len(splits):064x}")
-        attempt.add_bytes("annotations.json", text)
-        publish(store, candidates.content_digest, attempt.commit({}))
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(open_store(self.store_uri).get("runs/small/status.json"))
-        return found
 
 
 @pytest.fixture

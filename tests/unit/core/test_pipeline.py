@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hdgan.core.gates import Measured, Scores
 from hdgan.core.pipeline import (
     BY_NAME,
     NODES,
@@ -165,7 +166,8 @@ def test_the_plan_waits_for_a_person_and_then_goes_on() -> None:
 def test_the_gate_decides_about_the_dataset(
     least: float | None, dice: float | None, gate: str, dataset: str
 ) -> None:
-    found = observed(*ARTIFACTS[:-1], macro_dice=dice)
+    measured = Measured(Scores(reference("classifier").content_digest, dice))
+    found = observed(*ARTIFACTS[:-1], measured=measured)
     result = states(plan(small_run("spec.gates.minMacroDice", least), EXTERNAL, found))
 
     assert (result["gate"], result["dataset"]) == (gate, dataset)

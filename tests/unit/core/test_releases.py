@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hdgan.core import releases
 from hdgan.core.artifact import Attempt
 from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.gates import Measured, Scores
 from hdgan.core.pipeline import External, Observed
 from hdgan.core.releases import Release, latest, pinned_to, promote, publish, release_of, roll_back
 from hdgan.core.request import InputRef
@@ -42,12 +43,13 @@ def made(store: Store, number: int, run: str = "small", content: int | None = No
         other.add_bytes("made", name.encode())
         found = other.commit({}).manifest
         others[name] = InputRef(stage=name, key=found.key, content_digest=found.content_digest)
+    measured = Measured(Scores(others["classifier"].content_digest, macro_dice=0.9))
     document = small_run("metadata.name", run)
     spec = document.spec.model_copy(update={"dataset": "skin"})
     return release_of(
         document.model_copy(update={"spec": spec}),
         SLIDES,
-        Observed({**others, "dataset": dataset}, macro_dice=0.9),
+        Observed({**others, "dataset": dataset}, measured=measured),
         START + timedelta(days=number),
     )
 

@@ -56,8 +56,8 @@ def submit(
 ) -> None:
     """Give a run to a cluster: the same file as for `hdgan run`.
 
-    Given again, the file replaces what the run was told: resources, suspend and retry may change,
-    and what is no longer in the file has its default again.
+    Given again, the file replaces what the run was told: resources, gates, suspend and retry may
+    change, and what is no longer in the file has its default again.
     """
     from hdgan.controller import api as paths
 
@@ -134,6 +134,8 @@ def cluster_status(
     for one in status.stages:
         attempt = f"attempt {one.attempt}" if one.attempt > 1 else ""
         typer.echo(f"  {one.name:<12} {one.state:<9} {(one.key or '')[:12]:<12} {attempt}".rstrip())
+    for gate in status.gates:
+        typer.echo(printable(f"  {gate.line}"))
     for condition in status.conditions:
         if condition.status == "False":
             typer.echo(f"  {condition.type}: {condition.reason}")

@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 
 GROUP, VERSION = API_VERSION.split("/")
 
-_MUTABLE: Final = ("suspend", "retry", "resources")
+_MUTABLE: Final = ("suspend", "retry", "resources", "gates")
 """What of a run's spec may change after it was made, `resources.store` excepted."""
 
 _DECLARED: Final[dict[str, list[tuple[str, str]]]] = {
@@ -37,7 +37,11 @@ _DECLARED: Final[dict[str, list[tuple[str, str]]]] = {
 }
 """What the models check across fields and a schema can say only as a rule: rule, message."""
 
-_KEYS: Final = {"status.conditions": "type", "status.stages": "name"}
+_KEYS: Final = {
+    "status.conditions": "type",
+    "status.stages": "name",
+    "status.gates": "name",
+}
 """Lists whose items are known by a field, so that several writers can share them."""
 
 _COLUMNS: Final[list[Schema]] = [

@@ -52,7 +52,7 @@ from hdgan.controller.status import (
 )
 from hdgan.controller.stopping import LOST_MARK, MARKS, lost_pods, say_heard, why_stop
 from hdgan.controller.unit import Unit
-from hdgan.core.pipeline import BY_NAME, NodeStatus, plan
+from hdgan.core.pipeline import BY_NAME, NodeStatus, gate_verdicts, plan
 
 FIRST_WAIT = 10.0
 LONGEST_WAIT = 300.0
@@ -317,7 +317,7 @@ def _advance(
         return Decision(status, (Observe(),), limits.store_poll_seconds)
     status = status.model_copy(update={"pinned": PinnedStatus.of(external)})
     nodes = plan(run.run, external, seen.observed)
-    status = status.with_plan(nodes, seen.observed)
+    status = status.with_plan(nodes, seen.observed, gate_verdicts(run.run, seen.observed))
     tidy = tuple(_tidy(run, status, seen))
     closed = _closed(run, status, nodes, seen, now)
     if closed is not None:
@@ -335,7 +335,7 @@ def _advance(
 def _closed(
     run: RunFacts, status: RunStatus, nodes: list[NodeStatus], seen: Seen, now: datetime
 ) -> Decision | None:
-    """Where nothing is left to run: there is a dataset to release, or a gate is shut."""
+    """Where nothing is left to run: there is a dataset to release, or gates are shut."""
     waiting = next((n for n in nodes if n.state == "awaiting"), None)
     shut = next((n for n in nodes if n.state == "failed"), None)
     if waiting is not None:

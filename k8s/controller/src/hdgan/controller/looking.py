@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hdgan.core.errors import HdganError, StoreError
 from hdgan.core.fold_history import note_folds
 from hdgan.core.observe import observe, pin_external
 from hdgan.core.pins import Pins
-from hdgan.core.pipeline import External, Observed
+from hdgan.core.pipeline import External, Observed, gate_status
 from hdgan.core.releases import Published, publish, release_of
 from hdgan.core.run import DatasetRun
 from hdgan.core.status_file import freeze
@@ -308,24 +308,36 @@ def _do(store: Store, facts: RunFacts, run: DatasetRun, memory: Memory, look: Lo
             memory.external = pinned
         case Observe() if external is not None:
             memory.stale = False
-            at = datetime.now(UTC)  # before: what comes while we look may not be seen
-            before = facts.status.observed()
-            if memory.pins is None or memory.pins.store is not store:
-                memory.pins = Pins(store, run.metadata.name)
-            found = observe(store, run, external, before, pins=memory.pins)
+            found = _observe(store, facts, run, external, memory)
             tiling = found.artifacts.get("tiler")
-            if tiling is not None and "tiler" not in before.artifacts:
+            if tiling is not None and facts.status.stage_named("tiler").content_digest is None:
                 # Before the status says that it is done: nothing would ask for it again.
                 note_folds(store, run, external, tiling)
-            if memory.retry == run.spec.retry:  # else it is of a time that is to be forgotten
-                memory.observed, memory.observed_at = found, at
         case Publish() if external is not None:
-            observed = memory.observed or facts.status.observed()
-            freeze(store, run, external)  # resources may have changed since it was pinned
-            memory.published = publish(
-                store, release_of(run, external, observed, datetime.now(UTC))
-            )
+            # Again: another release may have become the latest, which gates are about, too.
+            found = _observe(store, facts, run, external, memory)
+            if gate_status(run, found).state == "done":
+                freeze(store, run, external)  # resources and gates may have changed since
+                memory.published = publish(
+                    store, release_of(run, external, found, datetime.now(UTC))
+                )
         case ReadSavedStep(stage, key):
             job = facts.status.stage_named(stage).job
             if job is not None:
                 memory.saved = {job: saved_amount(store, stage, key)}
+
+
+def _observe(
+    store: Store, facts: RunFacts, run: DatasetRun, external: External, memory: Memory
+) -> Observed:
+    """What exists now; remembered, unless it is of a time that is to be forgotten."""
+    at = datetime.now(UTC)  # before: what comes while we look may not be seen
+    before = facts.status.observed()
+    if memory.observed is not None:
+        before = replace(before, measured=memory.observed.measured)
+    if memory.pins is None or memory.pins.store is not store:
+        memory.pins = Pins(store, run.metadata.name)
+    found = observe(store, run, external, before, pins=memory.pins)
+    if memory.retry == run.spec.retry:
+        memory.observed, memory.observed_at = found, at
+    return found

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from hdgan.core.gates import MAX_GATES, GateVerdict
 from hdgan.core.pipeline import BY_NAME, External, NodeStatus, Observed
 from hdgan.core.redaction import redact
 from hdgan.core.request import InputRef
@@ -169,6 +170,8 @@ class RunStatus(_Document):
     """What annotations that exist still lack."""
     pinned: PinnedStatus | None = None
     stages: Annotated[list[StageStatus], Field(max_length=16)] = []
+    gates: Annotated[list[GateVerdict], Field(max_length=MAX_GATES)] = []
+    """What each gate that is set has decided."""
     conditions: Annotated[list[ConditionStatus], Field(max_length=8)] = []
 
     @property
@@ -227,10 +230,12 @@ class RunStatus(_Document):
             for one in self.stages
             if one.key is not None and one.content_digest is not None
         }
-        return Observed(artifacts, self.annotations_lack, self.macro_dice, self.drift_kid)
+        return Observed(artifacts, self.annotations_lack, drift_kid=self.drift_kid)
 
-    def with_plan(self, plan: Sequence[NodeStatus], observed: Observed) -> RunStatus:
-        """With what the graph says of each stage."""
+    def with_plan(
+        self, plan: Sequence[NodeStatus], observed: Observed, gates: Sequence[GateVerdict]
+    ) -> RunStatus:
+        """With what the graph says of each stage, and the gates."""
         status = self
         for node in plan:
             stage = status.stage_named(node.name)
@@ -248,6 +253,7 @@ class RunStatus(_Document):
                 "macro_dice": observed.macro_dice,
                 "drift_kid": observed.drift_kid,
                 "annotations_lack": shortened(observed.annotations_lack),
+                "gates": list(gates),
             }
         )
 

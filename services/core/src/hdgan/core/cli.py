@@ -200,7 +200,7 @@ def status(
         return
     from hdgan.core.observe import observe, pin_external
     from hdgan.core.outcome import find_outcome
-    from hdgan.core.pipeline import plan
+    from hdgan.core.pipeline import gate_verdicts, plan
     from hdgan.core.run import load_run, resolve
     from hdgan.core.status_file import read_status
     from hdgan.core.store import open_store
@@ -210,6 +210,7 @@ def status(
     external = pin_external(place, document, save=False)
     observed = observe(place, document, external)
     statuses = plan(document, external, observed)
+    gates = gate_verdicts(document, observed)
     last = read_status(place, document)
     outcome = find_outcome(place, document, external, observed, last)
     if as_json:
@@ -225,7 +226,13 @@ def status(
         ]
         typer.echo(
             json.dumps(
-                {"run": document.metadata.name, "outcome": outcome, "nodes": nodes, "last": last},
+                {
+                    "run": document.metadata.name,
+                    "outcome": outcome,
+                    "nodes": nodes,
+                    "gates": [one.model_dump(mode="json", by_alias=True) for one in gates],
+                    "last": last,
+                },
                 indent=1,
             )
         )
@@ -234,6 +241,8 @@ def status(
     for s in statuses:
         key = (s.key or "")[:12]
         typer.echo(printable(f"  {s.name:<12} {s.state:<9} {key:<12} {s.reason}".rstrip()))
+    for one in gates:
+        typer.echo(printable(f"  {one.line}"))
     if last.get("message") and outcome == last.get("outcome"):
         typer.echo(printable(str(last["message"])))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from hdgan.core.atomic_file import explain_os_error, is_full
 from hdgan.core.errors import HdganError, InternalError, RequestError
 from hdgan.core.fold_history import note_folds
+from hdgan.core.gates import GateVerdict
 from hdgan.core.observe import observe, pin_external
 from hdgan.core.pipeline import (
     BY_NAME,
@@ -20,6 +21,7 @@ from hdgan.core.pipeline import (
     Node,
     NodeStatus,
     Observed,
+    gate_verdicts,
     plan,
     stage_request,
 )
@@ -96,6 +98,7 @@ class LocalRun:
         self._grace = float(run.spec.resources.grace_seconds)
         self._digest = ""
         self._reported: set[str] = set()
+        self._gates: list[GateVerdict] = []
 
     def execute(self) -> RunResult:
         """Run what is not there yet. HdganError for what is wrong before a stage starts."""
@@ -110,6 +113,7 @@ class LocalRun:
     def _advance(self, external: External, observed: Observed) -> RunResult:
         while True:
             statuses = plan(self._run, external, observed)
+            self._gates = gate_verdicts(self._run, observed)
             self._report_reused(statuses)
             node = next_node(statuses)
             if node is None:
@@ -140,7 +144,7 @@ class LocalRun:
                 note_folds(self._store, self._run, external, observed.artifacts[made])
 
     def _end(self, statuses: list[NodeStatus], external: External, observed: Observed) -> RunResult:
-        """Nothing is left to run: there is a dataset to release, or a gate is shut."""
+        """Nothing is left to run: there is a dataset to release, or gates are shut."""
         for status in statuses:
             if status.state == "awaiting":
                 self._write("AwaitingAnnotation", statuses, message=status.reason)
@@ -248,6 +252,7 @@ class LocalRun:
                 statuses,
                 active=active,
                 message=message,
+                gates=self._gates,
             )
         except HdganError as error:
             # A full disk must not hide why the run ended.

@@ -10,6 +10,8 @@ from hdgan.core.annotations import current as current_annotations
 from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.errors import InputMissing
 from hdgan.core.fold_history import with_folds
+from hdgan.core.gate_measures import measure
+from hdgan.core.gates import Measured
 from hdgan.core.initial_networks import networks_digest
 from hdgan.core.pins import Pins
 from hdgan.core.pipeline import (
@@ -72,7 +74,7 @@ def observe(
     """
     found = {**(before.artifacts if before else {}), **external.taken_over()}
     lack = before.annotations_lack if before else None
-    dice = before.macro_dice if before else None
+    known = before.measured if before else Measured()
     drift = before.drift_kid if before else None
     if pins is not None:
         pins.add((one.stage, one.key) for one in external.references())
@@ -90,14 +92,12 @@ def observe(
         if artifact is None:
             continue
         found[node.name] = reference(artifact)
-        if node.name == "classifier":
-            dice = macro_dice(artifact)
         if node.name == "drift":
             drift = drift_kid(artifact)
     if pins is not None and "candidates" in found and ANNOTATIONS not in found:
         waited_for = (found[name] for name in ("gan-trainer", "candidates"))
         pins.add(((one.stage, one.key) for one in waited_for), "annotation")
-    return Observed(found, lack, dice, drift)
+    return Observed(found, lack, measure(store, run, found, known), drift)
 
 
 def reference(artifact: Artifact) -> InputRef:
@@ -121,14 +121,6 @@ def _observe_annotations(store: Store, run: DatasetRun, found: dict[str, InputRe
     if lack is None:
         found[ANNOTATIONS] = reference(artifact)
     return lack
-
-
-def macro_dice(classifier: Artifact) -> float | None:
-    """Macro Dice on the test images; None if no class could be scored."""
-    scores = _document(classifier, "scores.json")
-    for name in ("test", "dice", "macro"):
-        scores = scores.get(name) if isinstance(scores, dict) else None
-    return float(scores) if isinstance(scores, int | float) else None
 
 
 def drift_kid(drift: Artifact) -> float | None:

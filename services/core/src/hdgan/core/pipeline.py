@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from hdgan.core.artifact import artifact_key
 from hdgan.core.canonical import canonical_digest
+from hdgan.core.gates import GateVerdict, Measured, failed, verdicts
 from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.run import DatasetRun, RunSpec
 from hdgan.core.sections import Section, semantic
@@ -35,6 +36,9 @@ Config = dict[str, JsonValue]
 
 ANNOTATIONS: Final = "annotations"
 GATE: Final = "gate"
+HELD: Final = frozenset({"candidates", "extractor", "classifier", "dataset"})
+"""Nodes that are not begun once a gate has said no. Tiles and drift are worth having all the
+same."""
 
 
 @dataclass(frozen=True)
@@ -216,16 +220,21 @@ BY_NAME: Final[Mapping[str, Node]] = {node.name: node for node in NODES}
 
 @dataclass(frozen=True)
 class Observed:
-    """What exists: artifacts by node name, and what the two gates look at."""
+    """What exists: artifacts by node name, and what decides whether to go on."""
 
     artifacts: Mapping[str, InputRef] = field(default_factory=dict)
     """Also `annotations`, when there are any for these candidates that are complete."""
     annotations_lack: str | None = None
     """What is still missing from annotations that exist but are not complete."""
-    macro_dice: float | None = None
-    """Macro Dice on the test images, once the classifier is there."""
+    measured: Measured = field(default_factory=Measured)
+    """What gates look at."""
     drift_kid: float | None = None
     """KID of the tiles against a pinned generator's samples: of new slides' tiles, else of all."""
+
+    @property
+    def macro_dice(self) -> float | None:
+        """Macro Dice on the test images, once the classifier is there and has been looked at."""
+        return None if self.measured.scores is None else self.measured.scores.macro_dice
 
 
 State = Literal["done", "ready", "waiting", "skipped", "awaiting", "failed"]
@@ -233,11 +242,11 @@ State = Literal["done", "ready", "waiting", "skipped", "awaiting", "failed"]
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """Where one node (or gate) of a run stands.
+    """Where one node (or the gates) of a run stands.
 
-    done      it exists, or the gate lets through      ready     all it needs exists
+    done      it exists, or all gates let through      ready     all it needs exists
     waiting   for an earlier node                      skipped   a cache nobody needs now
-    awaiting  a person's annotations                   failed    the gate says no
+    awaiting  a person's annotations                   failed    a gate says no
     """
 
     name: str
@@ -291,14 +300,15 @@ def known_key(node: Node, run: DatasetRun, external: External, observed: Observe
 
 
 def plan(run: DatasetRun, external: External, observed: Observed) -> list[NodeStatus]:
-    """Where every node and gate stands, in the order they run."""
+    """Where every node and the gates stand, in the order they run."""
     statuses: list[NodeStatus] = []
+    gate = gate_status(run, observed)
     for node in nodes_of(external):
         if node.name == "extractor":
-            statuses.append(_annotations_status(run, observed))
+            statuses.append(_annotations_status(run, observed, gate))
         if node.name == "dataset":
-            statuses.append(gate_status(run, observed))
-        statuses.append(_node_status(node, run, external, observed, statuses))
+            statuses.append(gate)
+        statuses.append(_node_status(node, run, external, observed, gate))
     return statuses
 
 
@@ -307,7 +317,7 @@ def _node_status(
     run: DatasetRun,
     external: External,
     observed: Observed,
-    before: list[NodeStatus],
+    gate: NodeStatus,
 ) -> NodeStatus:
     key = known_key(node, run, external, observed)
     if node.cache and "classifier" in observed.artifacts:
@@ -320,8 +330,10 @@ def _node_status(
     if key is None:
         missing = [s for s in node.inputs.values() if s not in observed.artifacts]
         return NodeStatus(node.name, "waiting", reason=f"for {', '.join(missing)}")
-    if node.name == "dataset" and before[-1].state != "done":
-        return NodeStatus(node.name, "waiting", key, reason="for the gate")
+    if (gate.state == "failed" and node.name in HELD) or (
+        gate.state != "done" and node.name == "dataset"
+    ):
+        return NodeStatus(node.name, "waiting", key, reason="for the gates")
     if node.name == "classifier":
         # Its features are made by the node before it, which runs whenever this one has to.
         return NodeStatus(node.name, "waiting", key, reason="for extractor")
@@ -332,10 +344,12 @@ def _same(one: InputRef | None, other: InputRef | None) -> bool:
     return one is not None and other is not None and one.content_digest == other.content_digest
 
 
-def _annotations_status(run: DatasetRun, observed: Observed) -> NodeStatus:
+def _annotations_status(run: DatasetRun, observed: Observed, gate: NodeStatus) -> NodeStatus:
     reference = observed.artifacts.get(ANNOTATIONS)
     if reference is not None:
         return NodeStatus(ANNOTATIONS, "done", reference.key, reference.content_digest)
+    if gate.state == "failed":
+        return NodeStatus(ANNOTATIONS, "waiting", reason="for the gates")
     if "candidates" not in observed.artifacts:
         return NodeStatus(ANNOTATIONS, "waiting", reason="for candidates")
     asked = run.spec.annotations
@@ -349,20 +363,32 @@ def _annotations_status(run: DatasetRun, observed: Observed) -> NodeStatus:
 
 
 def gate_status(run: DatasetRun, observed: Observed) -> NodeStatus:
-    """Whether the classifier is good enough for a dataset to be made with it."""
-    least = run.spec.gates.min_macro_dice
+    """What the gates have decided together. They fail with the first that does, and name all that
+    do; those on the dataset itself are waited for once it is there."""
+    decided = gate_verdicts(run, observed)
+    reasons = failed(decided)
+    if reasons:
+        return NodeStatus(GATE, "failed", reason="; ".join(reasons))
     if "classifier" not in observed.artifacts:
         return NodeStatus(GATE, "waiting", reason="for classifier")
-    if least is None:
+    if any(one.passed is None and _can_decide(one, observed) for one in decided):
+        return NodeStatus(GATE, "waiting", reason="for what has to be measured")
+    if not decided:
         return NodeStatus(GATE, "done", reason="no gate is set")
-    dice = observed.macro_dice
-    if dice is None:
-        return NodeStatus(
-            GATE, "failed", reason=f"no macro Dice could be measured; gates.minMacroDice is {least}"
-        )
-    relation = "reaches" if dice >= least else "is below"
-    reason = f"macro Dice {dice:.4f} on the test images {relation} gates.minMacroDice {least}"
-    return NodeStatus(GATE, "done" if dice >= least else "failed", reason=reason)
+    passed = [one.sentence for one in decided if one.passed]
+    reason = passed[0] if len(passed) == 1 else f"{len(passed)} gates are passed so far"
+    return NodeStatus(GATE, "done", reason=reason)
+
+
+def gate_verdicts(run: DatasetRun, observed: Observed) -> list[GateVerdict]:
+    """What each gate of a run that is set has decided."""
+    digests = {name: one.content_digest for name, one in observed.artifacts.items()}
+    return verdicts(run.spec, digests, observed.measured)
+
+
+def _can_decide(one: GateVerdict, observed: Observed) -> bool:
+    """Whether what it looks at exists, now that the classifier does."""
+    return one.name != "minPairs" or "dataset" in observed.artifacts
 
 
 def annotations_lack(run: DatasetRun, document: Mapping[str, Any]) -> str | None:

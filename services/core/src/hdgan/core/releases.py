@@ -23,10 +23,12 @@ from pydantic.alias_generators import to_camel
 from hdgan.core.artifact import open_artifact
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
+from hdgan.core.gates import GateVerdict
 from hdgan.core.pipeline import (
     External,
     Observed,
     frozen_run,
+    gate_verdicts,
 )
 from hdgan.core.request import Hex64, InputRef, Name
 from hdgan.core.run import DatasetRun
@@ -74,6 +76,8 @@ class Release(_Document):
     """On the test images."""
     drift_kid: float | None = None
     """Of the tiles against the generator's samples, where that was taken from another release."""
+    gates: list[GateVerdict] = []
+    """What was measured against which limit; each has passed."""
 
     @model_validator(mode="after")
     def _has_a_dataset(self) -> Self:
@@ -135,6 +139,7 @@ def release_of(
         mpp=run.spec.tiler.mpp,
         macro_dice=observed.macro_dice,
         drift_kid=observed.drift_kid,
+        gates=gate_verdicts(run, observed),
     )
 
 
@@ -154,6 +159,9 @@ def verdict(store: Store, release: Release) -> Published | None:
 def publish(store: Store, release: Release) -> Published:
     """Make it the latest, unless its dataset was that before. May be repeated after a crash at any
     point."""
+    shut = [one.name for one in release.gates if not one.passed]
+    if shut:
+        raise InternalError(f"{release.name} is to be released, but has not passed {shut}")
     before = verdict(store, release)
     if before is not None:
         _repaired(store, release.dataset)
@@ -165,6 +173,21 @@ def publish(store: Store, release: Release) -> Published:
         raise InternalError(f"{store.url(place)} was written and is not there")
     _append(store, found, "released")
     return Published("Released", release.name)
+
+
+def before_it(store: Store, dataset: str, content_digest: str | None) -> str | None:
+    """Name of the release that a dataset of this content takes over from; None if there is none.
+
+    That is the latest; if the dataset has been the latest already, the one that was it before that:
+    so a run that is done again is compared as it was the first time.
+    """
+    newest = None
+    for pointer in _pointers(store, dataset):
+        if pointer.artifact.content_digest == content_digest:
+            newest = None
+        elif newest is None:
+            newest = pointer.release
+    return newest
 
 
 def latest_name(store: Store, dataset: str) -> str | None:

@@ -108,7 +108,7 @@ class RunSpec(Section):
     """Generator and ensemble to the dataset."""
 
     gates: GatesConfig = GatesConfig()
-    """What has to hold before a dataset is made."""
+    """What has to hold before a dataset is released."""
 
     resources: ResourcesConfig = ResourcesConfig()
     """What the run may use."""
@@ -156,6 +156,42 @@ class RunSpec(Section):
                 f" + test), but candidates.count is {self.candidates.count}: ask for fewer, or"
                 " make more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gates_can_be_passed(self) -> Self:
+        """A gate that nothing could pass is better known before anything is computed."""
+        gates, trainer = self.gates, self.gan_trainer
+        names = [one.name for one in self.annotations.classes]
+        for name in gates.min_class_iou:
+            if name not in names:
+                raise ValueError(
+                    f"gates.minClassIou.{name}: there is no class {name!r} in annotations.classes;"
+                    f" there are {', '.join(names)}"
+                )
+        if gates.min_pairs is not None and gates.min_pairs > self.synthesizer.count:
+            raise ValueError(
+                f"gates.minPairs is {gates.min_pairs}, but synthesizer.count is"
+                f" {self.synthesizer.count}: ask for fewer, or make more"
+            )
+        trains = self.generator == "train"
+        for name, limit, compared in (
+            ("maxKid", gates.max_kid, True),
+            ("maxMemorisation", gates.max_memorisation, trains),
+        ):
+            if limit is None:
+                continue
+            if compared and trainer.feature_extractor == "none":
+                raise ValueError(
+                    f"gates.{name} is {limit}, but ganTrainer.featureExtractor is none, so nothing"
+                    " is measured: name an extractor, or leave the gate out"
+                )
+            if trains and trainer.holdout_fold < 0:
+                raise ValueError(
+                    f"gates.{name} is {limit}, but ganTrainer.holdoutFold is"
+                    f" {trainer.holdout_fold}, so there are no tiles to compare with: hold a fold"
+                    " out, or leave the gate out"
+                )
         return self
 
 

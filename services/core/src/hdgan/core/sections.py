@@ -876,10 +876,49 @@ class SynthesizerConfig(Section):
 
 
 class GatesConfig(Section):
-    """What has to hold before a dataset is made."""
+    """What has to hold before a dataset is released. Gates on the generator are decided as soon as
+    it is there, all others but `minPairs` before the dataset is made. What cannot be measured does
+    not pass a gate that is set."""
 
-    NOT_SEMANTIC = frozenset({"min_macro_dice"})  # decides whether, not what
+    NOT_SEMANTIC = frozenset(  # they decide whether, not what
+        {
+            "min_macro_dice",
+            "min_iou",
+            "min_class_iou",
+            "max_kid",
+            "max_memorisation",
+            "min_pairs",
+            "max_drop_vs_latest",
+        }
+    )
 
     min_macro_dice: float | None = Field(None, ge=0, le=1)
-    """Least macro Dice on the test images, 0 to 1; below it the run ends without a dataset. Null:
-    no gate."""
+    """Least macro Dice on the test images, 0 to 1. Null: no gate."""
+
+    min_iou: float | None = Field(None, ge=0, le=1)
+    """Least IoU on the test images, 0 to 1, of every class that `minClassIou` does not name. A
+    class that is in no test image, neither labelled nor predicted, has no IoU and does not pass.
+    Null: no gate."""
+
+    min_class_iou: dict[
+        Annotated[str, Field(min_length=1, max_length=64)], Annotated[float, Field(ge=0, le=1)]
+    ] = Field({}, max_length=32)
+    """Least IoU on the test images, 0 to 1, by name of the class. Empty: no gate."""
+
+    max_kid: float | None = Field(None, ge=0, le=1000)
+    """Largest KID of the generator's samples against the tiles that its training held out (whole
+    images, as in `evaluation.json`). KIDs of different `ganTrainer.featureExtractor` cannot be
+    compared: one by another extractor does not pass. Null: no gate."""
+
+    max_memorisation: float | None = Field(None, ge=0, le=1)
+    """Largest share, 0 to 1, of the generator's samples that are nearer to a training tile than the
+    nearest 1 % of held-out tiles are (`memorisation` in `evaluation.json`). Samples of a generator
+    that copies nothing give about 0.01. Null: no gate."""
+
+    min_pairs: int | None = Field(None, ge=1, le=100_000_000)
+    """Least number of pairs in the dataset, counted once it is there; at most `synthesizer.count`.
+    Null: no gate."""
+
+    max_drop_vs_latest: float | None = Field(None, ge=0, le=1)
+    """Largest drop of macro Dice, 0 to 1, below that of the dataset's latest release (0.02: from
+    0.90 to 0.88). Passes where there is no release yet. Null: no gate."""

@@ -73,10 +73,11 @@ def asdict_class(entry: ClassConfig) -> dict[str, str]:
 def _verdict(view: RunArtifacts, dataset: dict[str, Any] | None) -> tuple[str, str]:
     """One sentence and its kind (good, waiting, bad)."""
     reasons = {status.state: status.reason for status in reversed(view.statuses)}
+    if view.outcome == "GateFailed":
+        kept = "" if dataset is None else f" Its {dataset['pairs']} pairs are not released."
+        return f"A gate said no: {reasons.get('failed', '')}.{kept}", "bad"
     if dataset is not None:
         return f"The dataset is there: {dataset['pairs']} image + mask pairs.", "good"
-    if view.outcome == "GateFailed":
-        return f"A gate said no: {reasons.get('failed', '')}.", "bad"
     if view.outcome == "AwaitingAnnotation":
         return f"Waiting for annotations: {reasons.get('awaiting', '')}.", "waiting"
     if view.outcome == "Failed":
