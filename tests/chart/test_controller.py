@@ -293,3 +293,24 @@ REFUSED: list[tuple[Document, str]] = [
 def test_what_cannot_work_is_refused_in_words(helm: Helm, values: Any, words: str) -> None:
     with pytest.raises(Refused, match=words):
         helm.template({**MINIMAL, **values})
+
+
+def test_a_proxy_with_a_password_stays_in_its_secret(helm: Helm, tmp_path: Path) -> None:
+    values = {
+        **MINIMAL,
+        "proxy": {"existingSecret": "proxy", "noProxy": "s3.example.org"},
+        "controller": {"envSecrets": ["more"]},
+        "pods": {"tiler": {"envSecrets": ["tiler-only"]}},
+    }
+    made = helm.template(values)
+    for pod in (pod_of(made), one(made, "tests/check.yaml")["spec"]):
+        container = pod["containers"][0]
+        secrets = [source["secretRef"]["name"] for source in container["envFrom"]]
+        assert secrets == ["more", "proxy"]
+        names = {each["name"]: each["value"] for each in container["env"]}
+        assert names["NO_PROXY"].endswith(",s3.example.org")
+        assert not {"HTTP_PROXY", "HTTPS_PROXY"} & set(names)
+    settings = settings_of(made, tmp_path)
+    assert settings.pods["tiler"].env_secrets == ["tiler-only", "proxy"]
+    assert settings.pods["dataset"].env_secrets == ["proxy"]
+    assert settings.pods["dataset"].env["NO_PROXY"].endswith(",s3.example.org")

@@ -118,7 +118,11 @@ def _at(node: Any, path: tuple[Any, ...]) -> Document:
     return found
 
 
+OPEN_PROXY = "http://user:word@proxy"
 REFUSED: list[tuple[Document, str]] = [
+    ({"proxy": {"https": OPEN_PROXY}}, "proxy.https holds a user.*proxy.existingSecret"),
+    ({"controller": {"env": {"A": OPEN_PROXY}}}, "controller.env.A holds a user.*envSecrets"),
+    ({"pods": {"tiler": {"env": {"A": OPEN_PROXY}}}}, "pods.tiler.env.A holds a user.*envSecrets"),
     ({"storess": {}}, "storess"),
     ({"stores": {"default": {"uri": "s3://bucket", "bucket": "x"}}}, "bucket"),
     ({"stores": {"other": {}}}, "uri"),

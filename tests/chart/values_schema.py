@@ -94,6 +94,7 @@ def schema() -> Schema:
                             **mapping(TEXT),
                             "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
                         },
+                        "envSecrets": array(NAME),
                     }
                 ),
                 "submitter": closed(
@@ -101,7 +102,14 @@ def schema() -> Schema:
                 ),
                 "settings": settings(definitions),
                 "podSecurityContext": security(),
-                "proxy": closed({"http": PROXY, "https": PROXY, "noProxy": TEXT}),
+                "proxy": closed(
+                    {
+                        "http": PROXY,
+                        "https": PROXY,
+                        "noProxy": TEXT,
+                        "existingSecret": optional_name(),
+                    }
+                ),
                 "networkPolicies": policies(definitions),
                 "monitoring": monitoring(),
                 "crds": closed({"enabled": FLAG}),

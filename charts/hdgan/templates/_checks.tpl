@@ -24,6 +24,18 @@
 {{- fail (printf "schedules.%s.spec.resources.store: namespace %s has no store %s; declared are: %s" .name .namespace $store (keys $stores | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- end -}}
+{{- /* Environment variables and ConfigMaps are there to be read by many. */ -}}
+{{- $open := dict "proxy" (omit .Values.proxy "existingSecret") "controller.env" .Values.controller.env -}}
+{{- range $stage, $pod := .Values.pods -}}
+{{- $_ := set $open (printf "pods.%s.env" $stage) (($pod | default dict).env | default dict) -}}
+{{- end -}}
+{{- range $where, $values := $open -}}
+{{- range $name, $value := $values -}}
+{{- if regexMatch "://[^/]*@" (toString $value) -}}
+{{- fail (printf "%s.%s holds a user or password, which would be readable in pods and ConfigMaps: put it into a Secret and name that in %s" $where $name (ternary "proxy.existingSecret" "envSecrets" (eq $where "proxy"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.networkPolicies -}}
 {{- if .enabled -}}
 {{- if not (or .store.cidrs .store.to) -}}

@@ -55,3 +55,12 @@ capabilities: {drop: [ALL]}
   value: {{ $value | quote }}
 {{- end }}
 {{- end -}}
+
+{{/* The same for what is secret of it: sources of variables, as JSON. */}}
+{{- define "hdgan.controllerEnvFrom" -}}
+{{- $sources := list -}}
+{{- range compact (append .Values.controller.envSecrets (.Values.proxy.existingSecret | default "")) | uniq -}}
+{{- $sources = append $sources (dict "secretRef" (dict "name" .)) -}}
+{{- end -}}
+{{- toJson $sources -}}
+{{- end -}}

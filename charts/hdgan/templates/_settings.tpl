@@ -47,7 +47,7 @@
 {{- with .root.Values.proxy -}}
 {{- if .http -}}{{- $_ := set $env "HTTP_PROXY" .http -}}{{- end -}}
 {{- if .https -}}{{- $_ := set $env "HTTPS_PROXY" .https -}}{{- end -}}
-{{- if $env -}}
+{{- if or $env .existingSecret -}}
 {{- $domain := $.root.Values.settings.clusterDomain | default "cluster.local" -}}
 {{- $_ := set $env "NO_PROXY" (list $.direct "localhost,127.0.0.1,169.254.169.254,169.254.170.23" (printf ".svc,.%s" $domain) .noProxy | compact | join ",") -}}
 {{- end -}}
@@ -84,6 +84,7 @@
 {{- with include "hdgan.serviceAccount" (dict "root" $ "key" $stage "suffix" $suffix) -}}{{- $_ := set $pod "serviceAccount" . -}}{{- end -}}
 {{- $_ := set $pod "labels" (merge dict $own ($pod.labels | default dict)) -}}
 {{- with merge dict ($pod.env | default dict) $proxy -}}{{- $_ := set $pod "env" . -}}{{- end -}}
+{{- with compact (append ($pod.envSecrets | default list) ($.Values.proxy.existingSecret | default "")) | uniq -}}{{- $_ := set $pod "envSecrets" . -}}{{- end -}}
 {{- $_ := set $pods $stage $pod -}}
 {{- end -}}
 {{- $made := dict "namespaces" $namespaces "images" $images "pods" $pods -}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from pydantic import ValidationError
 
 from hdgan.controller import allowance, render, wanted
 from hdgan.controller.names import job_name
@@ -16,6 +17,7 @@ from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, Observed
 from hdgan.core.request import InputRef, parse_request
 from hdgan.core.run import DatasetRun
+from hdgan.core.run_errors import explain
 from support.runs import small_run
 
 EXTERNAL = External(slides_key="work/slides/x.json", slides_digest="5" * 64)
@@ -125,6 +127,7 @@ def test_all_that_is_made_is_valid_and_restricted(unit: Unit, lavish: bool, scra
                     "labels": {"team": "a", "hdgan.io/stage": "not theirs to say"},
                     "annotations": {"note": "b"},
                     "env": {"HTTPS_PROXY": "http://proxy.test"},
+                    "envSecrets": ["proxy-with-password"],
                 }
             },
         }
@@ -263,6 +266,26 @@ def test_no_secret_and_no_credential_of_the_controller_is_in_any_object() -> Non
     references = [one for one in container(objects["job"])["env"] if "valueFrom" in one]
     keys = {one["valueFrom"].get("secretKeyRef", {}).get("key") for one in references}
     assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "http://alice:hunter2@proxy.test:3128"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("ANY", "AKIAQ3EXAMPLEQ3EXMPL"),
+    ],
+)
+def test_secrets_are_no_plain_variables_but_come_from_secrets(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} would be readable.*envSecrets") as refused:
+        settings(pods={"tiler": {"env": {name: value, "LANG": "C"}}})
+    explained = explain(refused.value, Settings, "settings.yaml")
+    assert "pods.tiler.env" in explained
+    assert value not in explained
+
+    config = settings(pods={"tiler": {"envSecrets": ["proxy"]}})
+    stage = container(made(Unit("tiler", KEY, "whole"), config=config)["job"])
+    assert stage["envFrom"] == [{"secretRef": {"name": "proxy"}}]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ class PodTemplate:
         ]
         if self.store.ca_config_map is not None:
             mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+        secrets = [{"secretRef": {"name": one}} for one in pods.installation.env_secrets]
         return {
+            **({"envFrom": secrets} if secrets else {}),
             "name": name,
             "image": image.image,
             "imagePullPolicy": image.pull_policy,

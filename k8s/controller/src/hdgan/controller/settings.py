@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from hdgan.core.errors import RequestError
+from hdgan.core.redaction import is_secret
 from hdgan.core.resources import GpuResource, ObjectName, PodConfig, QueueName, ScratchConfig
 from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
@@ -144,10 +145,26 @@ class StagePodConfig(PodConfig):
     """Annotations of the pods."""
 
     env: dict[str, str] = Field({}, max_length=64)
-    """More environment variables: proxies, for example."""
+    """More environment variables: proxies, for example. Everybody who may see pods sees them; what
+    is secret belongs into `envSecrets`."""
+
+    env_secrets: list[ObjectName] = Field([], max_length=16)
+    """Secrets in the run's namespace whose keys become environment variables, too: those of a proxy
+    with a password, for example."""
 
     parts: int = Field(1, ge=1, le=1000)
     """Pods that share the work of tiler and dataset."""
+
+    @field_validator("env")
+    @classmethod
+    def _holds_no_secret(cls, values: dict[str, str]) -> dict[str, str]:
+        secret = sorted(name for name, value in values.items() if is_secret(name, value))
+        if secret:
+            raise ValueError(
+                f"{', '.join(secret)} would be readable in every pod's description: put it into a "
+                "Secret of the runs' namespaces, and name that in envSecrets"
+            )
+        return values
 
 
 class ElectionConfig(Section):

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from hdgan.core.progress import Progress
+from hdgan.core.redaction import redact
 
 
 class MetricsServer:
@@ -64,6 +65,7 @@ class MetricsServer:
                     self._answer(404, "text/plain", b"there are /metrics and /progress\n")
 
             def _answer(self, status: int, kind: str, body: bytes) -> None:
+                body = redact(body.decode()).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))

@@ -106,6 +106,11 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     return text
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable of this name and value holds something that is not to be seen."""
+    return _names_secret(name) or redact(value, {}) != value
+
+
 def redact_values(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
     """A document (mappings, lists, plain values) with every string in it redacted, keys left."""
     if isinstance(value, str):
