@@ -86,7 +86,7 @@ test: $(INSTALLED) ## all tests
 
 test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (none: it is made), credentials as for any AWS tool
 	@test -n "$(ENDPOINT)" || { echo 'make: name the server: make test-store ENDPOINT=https://host BUCKET=name' >&2; exit 1; }
-	@HDGAN_TEST_ENDPOINT="$(ENDPOINT)" HDGAN_TEST_BUCKET="$(BUCKET)" $(PY) -m pytest -q tests/contract -k endpoint
+	@HDGAN_TEST_ENDPOINT="$(ENDPOINT)" HDGAN_TEST_BUCKET="$(BUCKET)" $(PY) -m pytest -q tests/contract -k given_endpoint
 
 test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUBECONFIG=file
 	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from e2e.object_server import running
 from hdgan.core.store import Store, open_store
 from hdgan.core.store_s3 import S3Store
-from support.s3_server import new_bucket, point_aws_at, running_s3
+from support.s3_server import (
+    TestServer,
+    new_bucket,
+    point_aws_at,
+    running_s3,
+    strict_ministack,
+    strict_moto,
+)
+from support.tls_front import TlsFront, tls_front
+
+GIVEN = "HDGAN_TEST_ENDPOINT"
+"""Variable with the URL of a server the suite is to run on, too: `make test-store`."""
+GIVEN_BUCKET = "HDGAN_TEST_BUCKET"
+"""A bucket there; without it, one is made and removed."""
+
+SERVERS = ["file", "moto", "ministack", "tls", "object_server"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        given = ["given_endpoint"] if os.environ.get(GIVEN) else []
+        metafunc.parametrize("server", SERVERS + given)
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +46,52 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store in moto, in this process."""
     point_aws_at(s3_endpoint, monkeypatch)
     return f"s3://{new_bucket(s3_endpoint)}/some/prefix"
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """moto, which checks who asks."""
+    with strict_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def moto_uri(moto: TestServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    point_aws_at(moto.endpoint, monkeypatch, moto.keys)
+    return f"s3://{new_bucket(moto.endpoint)}/some/prefix"
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """ministack, which checks who asks."""
+    with strict_ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture
+def ministack_uri(ministack: TestServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    point_aws_at(ministack.endpoint, monkeypatch, ministack.keys)
+    return f"s3://{new_bucket(ministack.endpoint)}/some/prefix"
+
+
+@pytest.fixture(scope="session")
+def tls(moto: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsFront]:
+    """moto over TLS."""
+    with tls_front(moto.endpoint, tmp_path_factory.mktemp("tls")) as front:
+        yield front
+
+
+@pytest.fixture
+def tls_uri(tls: TlsFront, moto_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The CA is a file of ours, and checksums come behind the body."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", tls.endpoint)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.authority))
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_supported")
+    return moto_uri
 
 
 @pytest.fixture(scope="session")
@@ -38,25 +107,60 @@ def object_server_uri(object_server: str, monkeypatch: pytest.MonkeyPatch) -> st
     return f"s3://{new_bucket(object_server)}/some/prefix"
 
 
-@pytest.fixture(params=["file", "s3", "object_server"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param != "file":
-        return str(request.getfixturevalue(f"{request.param}_uri"))
+@pytest.fixture(scope="session")
+def given_bucket() -> Iterator[str]:
+    """The bucket that is named, or a new one, on the server that is named."""
+    named = os.environ.get(GIVEN_BUCKET)
+    if named:
+        yield named
+        return
+    bucket = new_bucket(os.environ[GIVEN])
+    yield bucket
+    client = boto3.session.Session().client("s3", endpoint_url=os.environ[GIVEN])
+    client.delete_bucket(Bucket=bucket)
+    client.close()
+
+
+@pytest.fixture
+def given_endpoint_uri(given_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A prefix of its own there, of which nothing stays."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ[GIVEN])
+    prefix = f"hdgan-test-{uuid.uuid4().hex}"
+    yield f"s3://{given_bucket}/{prefix}/some/prefix"
+    everything = S3Store(given_bucket, prefix)
+    with contextlib.closing(everything):
+        for key in list(everything.list("")):
+            everything.delete(key)
+        for one in list(everything.unfinished()):
+            everything.remove_unfinished(one)
+
+
+@pytest.fixture
+def uri(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if server != "file":
+        return str(request.getfixturevalue(f"{server}_uri"))
     return (tmp_path / "a store").as_uri()
 
 
 @pytest.fixture
 def store(uri: str) -> Iterator[Store]:
-    store = open_store(uri)
-    yield store
-    if isinstance(store, S3Store):
-        store.close()
+    with opened(uri) as store:
+        yield store
 
 
 @pytest.fixture
 def other_store(uri: str) -> Iterator[Store]:
     """A store beside `store`, whose URI begins as that one's does."""
-    other = open_store(f"{uri}-2")
-    yield other
-    if isinstance(other, S3Store):
-        other.close()
+    with opened(f"{uri}-2") as store:
+        yield store
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[Store]:
+    """The store, closed in the end if it has connections."""
+    store = open_store(uri)
+    try:
+        yield store
+    finally:
+        if isinstance(store, S3Store):
+            store.close()

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,36 +63,39 @@ def test_missing_key_names_the_object(store: Store, tmp_path: Path) -> None:
     store.delete("not/there")
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "/a",
-        "a//b",
-        "a/",
-        "../a",
-        "a/../b",
-        "./a",
-        "a\\b",
-        "a\nb",
-        "a\0",
-        ".hdgan-tmp-1",
-        "x" * 900,
-    ],
-)
-def test_invalid_keys_are_refused_everywhere(store: Store, key: str, tmp_path: Path) -> None:
+INVALID_KEYS = [
+    "",
+    "/a",
+    "a//b",
+    "a/",
+    "../a",
+    "a/../b",
+    "./a",
+    "a\\b",
+    "a\nb",
+    "a\0",
+    ".hdgan-tmp-1",
+    "x" * 900,
+]
+
+
+def test_invalid_keys_are_refused_everywhere(store: Store, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"1")
-    for use in (
-        lambda: store.put(key, b"1"),
-        lambda: store.get(key),
-        lambda: store.head(key),
-        lambda: store.delete(key),
-        lambda: store.put_if_absent(key, b"1"),
-        lambda: store.put_from(key, tmp_path / "source"),
-        lambda: store.url(key),
-    ):
-        with pytest.raises(StoreError, match="not a valid key"):
-            use()
+    uses: list[Callable[[str], object]] = [
+        lambda key: store.put(key, b"1"),
+        store.get,
+        store.head,
+        store.delete,
+        store.sha256,
+        store.url,
+        lambda key: store.put_if_absent(key, b"1"),
+        lambda key: store.put_from(key, tmp_path / "source"),
+        lambda key: store.get_to(key, tmp_path / "target"),
+    ]
+    for key in INVALID_KEYS:
+        for use in uses:
+            with pytest.raises(StoreError, match="not a valid key"):
+                use(key)
 
 
 def test_list_gives_keys_that_begin_with_the_prefix_in_order(store: Store) -> None:
@@ -109,7 +113,7 @@ def test_a_large_file_streams_both_ways(store: Store, tmp_path: Path) -> None:
     block = os.urandom(1 << 20)
     source = tmp_path / "source"
     with source.open("wb") as file:
-        for index in range(40):
+        for index in range(20):
             file.write(index.to_bytes(4, "big") + block)
     expected = hashlib.sha256(source.read_bytes()).hexdigest()
     store.put_from("large", source)
@@ -138,7 +142,7 @@ def test_readers_see_the_old_or_the_new_object_never_a_part(store: Store, uri: s
 
     thread = threading.Thread(target=read)
     thread.start()
-    for letter in b"bcdefg":
+    for letter in b"bcd":
         store.put("x", bytes([letter]) * sizes[1])
         store.put("x", bytes([letter]) * sizes[0])
     done.set()
@@ -157,7 +161,7 @@ def test_put_if_absent_never_replaces(store: Store) -> None:
 def test_of_two_racing_writers_exactly_one_wins(uri: str) -> None:
     stores = [open_store(uri), open_store(uri)]
     stores[0].probe()
-    for turn in range(10):
+    for turn in range(5):
         barrier = threading.Barrier(2)
         won: dict[int, bool] = {}
 
