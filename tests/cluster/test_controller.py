@@ -478,6 +478,31 @@ def test_a_closed_gate_opens_with_better_annotations_and_a_retry(
     assert cluster.pods.count("classifier") == 2
 
 
+def test_limits_that_are_corrected_release_what_is_there(cluster: Cluster, world: None) -> None:
+    cluster.start()
+    cluster.submit(gates={"maxKid": 0.1, "minMacroDice": 0.9, "maxDropVsLatest": 0.01})
+    status = cluster.until(lambda s: s.phase == "GateFailed")
+    assert "KID 0.3000 against held-out tiles is above gates.maxKid 0.1" in status.message
+    assert [(one.name, one.passed) for one in status.gates] == [
+        ("minMacroDice", None), ("maxKid", False), ("maxDropVsLatest", None),
+    ]  # fmt: skip
+    assert cluster.pods == ["tiler", "gan-trainer"]
+    cluster.change(gates={"maxKid": 0.3, "minMacroDice": 0.95}, retry="kid")
+    cluster.until(lambda s: s.phase == "AwaitingAnnotation")
+    cluster.annotate()
+    status = cluster.until(lambda s: s.phase == "GateFailed")
+    assert "0.9100 on the test images is below gates.minMacroDice 0.95" in status.message
+    assert "dataset" not in cluster.pods
+    cluster.change(gates={"minMacroDice": 0.9}, retry="dice")
+    status = cluster.until(lambda s: s.phase == "Released")
+    assert cluster.pods == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
+    assert all(one.passed for one in status.gates)
+    document = json.loads(cluster.store.get(f"datasets/small/releases/{status.release}.json"))
+    assert [(one["name"], one.get("measured")) for one in document["gates"]] == [
+        ("minMacroDice", 0.91), ("maxKid", 0.3), ("maxDropVsLatest", None),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [

@@ -9,8 +9,14 @@ from hdgan.core.annotations import publish
 from hdgan.core.artifact import Attempt, open_artifact
 from hdgan.core.store import Store
 
+EVALUATION = {
+    "kid": {"whole": {"mean": 0.3}},
+    "extractor": {"name": "EfficientNet-Lite0 (not really)"},
+}
+
 FILES: dict[str, dict[str, bytes]] = {
     "tiler": {"folds.parquet": b"folds"},
+    "gan-trainer": {"evaluation.json": json.dumps(EVALUATION).encode()},
     "classifier": {"scores.json": json.dumps({"test": {"dice": {"macro": 0.91}}}).encode()},
 }
 """What of an artifact somebody else than its own stage reads."""

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from hdgan.controller.actions import (
     DeleteJob,
     ForceDeletePods,
+    Observe,
+    Publish,
 )
 from hdgan.controller.facts import Condition, ContainerWait
 from hdgan.controller.status import FINAL, MAX_BYTES, RunStatus
+from hdgan.core.gates import Measured, Standing
 from hdgan.core.releases import Published
 from support.cluster_world import EXTERNAL, PlayedRun, World, random_end
 from support.runs import small_run
@@ -144,6 +147,91 @@ def test_a_gate_that_says_no_ends_the_run_and_retry_asks_it_again() -> None:
     world.macro_dice = 0.8
     settled(world, played)
     assert played.facts.status.phase == "Running"
+    assert world.jobs[current(world)].stage == "dataset"
+
+
+def told_to(played: PlayedRun, retry: str, gates: dict[str, Any]) -> None:
+    """Somebody corrects the gates, and asks for another try."""
+    run = small_run("spec.gates", gates)
+    again = run.model_copy(update={"spec": run.spec.model_copy(update={"retry": retry})})
+    played.facts = replace(played.facts, run=again, generation=played.facts.generation + 1)
+
+
+def phase(played: PlayedRun) -> str:
+    return played.facts.status.phase
+
+
+def gates_of(played: PlayedRun) -> dict[str, bool | None]:
+    return {one.name: one.passed for one in played.facts.status.gates}
+
+
+def test_a_generator_that_fails_its_gate_ends_the_run_before_anybody_labels() -> None:
+    world = World(kid=0.5, annotated=False)
+    played = world.add(small_run("spec.gates", {"maxKid": 0.1, "minMacroDice": 0.5}))
+    until(world, played, "gan-trainer")
+    world.succeed(current(world))
+    settled(world, played)
+    status = played.facts.status
+    assert status.phase == "GateFailed"
+    assert "KID 0.5000 against held-out tiles is above gates.maxKid 0.1" in status.message
+    assert gates_of(played) == {"minMacroDice": None, "maxKid": False}
+    assert RunStatus.model_validate(status.dump()) == status
+    told_to(played, "monday", {"maxKid": 0.5, "minMacroDice": 0.5})
+    settled(world, played)
+    assert played.facts.status.phase == "Running"
+    assert world.jobs[current(world)].stage == "candidates"
+    assert gates_of(played) == {"minMacroDice": None, "maxKid": True}
+
+
+def test_corrected_gates_release_the_dataset_that_is_there() -> None:
+    world = World(pairs=3, macro_dice=0.9)
+    played = world.add(small_run("spec.gates", {"minPairs": 4}))
+    until(world, played, "dataset")
+    world.succeed(current(world))
+    settled(world, played)
+    status = played.facts.status
+    assert (status.phase, status.stage_named("dataset").state) == ("GateFailed", "done")
+    assert "3 pairs, fewer than gates.minPairs 4" in status.message
+    jobs = len(world.events)
+    # One that says no for another reason is found, too, though nobody had looked for it.
+    told_to(played, "monday", {"minPairs": 3, "minMacroDice": 0.95})
+    settled(world, played)
+    assert phase(played) == "GateFailed"
+    assert "gates.minMacroDice 0.95" in played.facts.status.message
+    told_to(played, "tuesday", {"minPairs": 3})
+    settled(world, played)
+    assert phase(played) == "Released"
+    assert gates_of(played) == {"minPairs": True}
+    assert len(world.events) == jobs
+
+
+def test_what_became_the_latest_meanwhile_counts() -> None:
+    world = World()
+    played = world.add(small_run("spec.gates", {"maxDropVsLatest": 0.01}))
+    until(world, played, "dataset")
+    assert gates_of(played) == {"maxDropVsLatest": True}
+    world.succeed(current(world))
+    while not any(isinstance(one, Publish) for one in world.look(played).actions):
+        world.round(played)
+    world.standing = Standing("other-1", 0.95)
+    settled(world, played)
+    assert played.facts.status.phase == "GateFailed"
+    assert "0.0500 below that of release other-1" in played.facts.status.message
+    assert played.published is None
+
+
+def test_gates_that_nobody_has_looked_at_are_looked_at() -> None:
+    world = World()
+    played = world.add(small_run("spec.gates", {"minMacroDice": 0.5}))
+    until(world, played, "classifier")
+    world.succeed(current(world))
+    while played.facts.status.stage_named("classifier").state != "done":
+        world.round(played)
+    assert played.observed is not None
+    played.observed = replace(played.observed, measured=Measured())
+    decision = world.look(played)
+    assert any(isinstance(one, Observe) for one in decision.actions)
+    settled(world, played)
     assert world.jobs[current(world)].stage == "dataset"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hdgan.core.gates import Measured, Scores
+from hdgan.core.gates import Evaluation, Measured, Scores, Size
 from hdgan.core.pipeline import (
     BY_NAME,
     NODES,
@@ -58,6 +58,18 @@ def differing(path: str, value: Any) -> set[str]:
         ("spec.resources.threads", 7, set()),
         ("spec.resources.device", "auto", set()),
         ("spec.gates.minMacroDice", 0.9, set()),
+        (
+            "spec.gates",
+            {
+                "minIou": 0.1,
+                "minClassIou": {"dermis": 0.2},
+                "maxKid": 1,
+                "maxMemorisation": 0.1,
+                "minPairs": 1,
+                "maxDropVsLatest": 0.1,
+            },
+            set(),
+        ),
         ("spec.annotations.train", 2, set()),
         ("spec.ganTrainer.snapshotKimg", 3, set()),
         # A default written out
@@ -172,6 +184,60 @@ def test_the_gate_decides_about_the_dataset(
 
     assert (result["gate"], result["dataset"]) == (gate, dataset)
     assert result["extractor"] == "skipped"  # features are only for making the classifier
+
+
+def evaluated(kid: float) -> Measured:
+    digest = reference("gan-trainer").content_digest
+    return Measured(evaluation=Evaluation(digest, kid=kid, extractor="efficientnet-lite0 (fake)"))
+
+
+def test_a_generator_that_fails_its_gate_is_gone_on_with_in_nothing() -> None:
+    run = small_run("spec.gates", {"maxKid": 0.1, "minPairs": 1})
+    found = observed("tiler", "gan-trainer", measured=evaluated(0.2))
+    statuses = plan(run, EXTERNAL, found)
+    assert states(statuses) == {
+        "tiler": "done",
+        "gan-trainer": "done",
+        "candidates": "waiting",
+        "annotations": "waiting",
+        "extractor": "waiting",
+        "classifier": "waiting",
+        "gate": "failed",
+        "dataset": "waiting",
+    }
+    assert next(s for s in statuses if s.name == "candidates").reason == "for the gates"
+    # Nor does anybody have to label anything.
+    labelled = observed("tiler", "gan-trainer", "candidates", measured=evaluated(0.2))
+    assert states(plan(run, EXTERNAL, labelled))["annotations"] == "waiting"
+    better = observed("tiler", "gan-trainer", "candidates", measured=evaluated(0.1))
+    assert states(plan(run, EXTERNAL, better))["annotations"] == "awaiting"
+
+
+def test_a_pinned_run_is_told_of_its_drift_whatever_gates_say() -> None:
+    external = replace(
+        EXTERNAL, release="r", generator=reference("gan-trainer"), candidates=reference("x")
+    )
+    run = small_run("spec.gates", {"maxKid": 0.1})
+    ready = [
+        observed("gan-trainer", "candidates", measured=evaluated(0.2)),
+        observed("gan-trainer", "candidates", "tiler", measured=evaluated(0.2)),
+    ]
+    assert states(plan(run, external, ready[0]))["tiler"] == "ready"
+    assert states(plan(run, external, ready[1]))["drift"] == "ready"
+
+
+def test_pairs_are_a_gate_of_a_dataset_that_is_there() -> None:
+    run = small_run("spec.gates.minPairs", 4)
+    digest = reference("dataset").content_digest
+
+    def gate(*stages: str, size: Size | None = None) -> tuple[str, str]:
+        found = states(plan(run, EXTERNAL, observed(*stages, measured=Measured(size=size))))
+        return found["gate"], found["dataset"]
+
+    assert gate(*ARTIFACTS[:-1]) == ("done", "ready")
+    assert gate(*ARTIFACTS) == ("waiting", "done")  # nobody has counted yet
+    assert gate(*ARTIFACTS, size=Size(digest, 4)) == ("done", "done")
+    assert gate(*ARTIFACTS, size=Size(digest, 3)) == ("failed", "done")
 
 
 def test_a_request_says_everything_and_survives_the_way_to_the_stage() -> None:

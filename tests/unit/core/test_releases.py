@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from hdgan.core import releases
 from hdgan.core.artifact import Attempt
-from hdgan.core.errors import InputMissing, RequestError
-from hdgan.core.gates import Measured, Scores
+from hdgan.core.errors import InputMissing, InternalError, RequestError
+from hdgan.core.gates import GateVerdict, Measured, Scores
 from hdgan.core.pipeline import External, Observed
 from hdgan.core.releases import Release, latest, pinned_to, promote, publish, release_of, roll_back
 from hdgan.core.request import InputRef
@@ -259,6 +260,54 @@ def test_who_was_unchanged_once_stays_so(store: Store) -> None:
     publish(store, third)
     assert publish(store, unchanged) == releases.Published("Unchanged", first.name)
     assert latest(store, "skin") == third
+
+
+def test_a_dataset_is_compared_with_the_release_it_takes_over_from(store: Store) -> None:
+    def before(release: Release | None) -> str | None:
+        digest = None if release is None else release.content_digest
+        return releases.before_it(store, "skin", digest)
+
+    one, two, three, four = (made(store, number) for number in (1, 2, 3, 4))
+    assert before(None) is None
+    publish(store, one)
+    publish(store, two)
+    # Made already: as it was then. Not made yet, or not released: the latest.
+    assert before(one) is None
+    assert before(two) == one.name
+    assert before(three) == before(None) == two.name
+    roll_back(store, "skin")
+    assert before(three) == one.name
+    assert before(two) == one.name
+    publish(store, three)
+    promote(store, "skin", two.name)
+    assert before(four) == two.name
+    assert before(two) == one.name
+    assert before(three) == one.name
+
+
+def test_what_has_not_passed_its_gates_cannot_be_released(store: Store) -> None:
+    for passed in (False, None):
+        shut = GateVerdict(name="minPairs", limit=4, passed=passed, sentence="3 pairs")
+        with pytest.raises(InternalError, match="has not passed"):
+            publish(store, made(store, 1).model_copy(update={"gates": [shut]}))
+    assert list(store.list("datasets/")) == []
+
+
+def test_releases_keep_what_gates_measured_and_older_ones_have_none(store: Store) -> None:
+    verdict = GateVerdict(name="minPairs", measured=4, limit=3, passed=True, sentence="4 pairs")
+    release = made(store, 1).model_copy(update={"gates": [verdict]})
+    publish(store, release)
+    assert latest(store, "skin") == release
+    place = f"datasets/skin/releases/{release.name}.json"
+    document = json.loads(store.get(place))
+    assert document["gates"] == [
+        {"name": "minPairs", "measured": 4, "limit": 3, "passed": True, "sentence": "4 pairs"}
+    ]
+    del document["gates"]
+    store.put(place, json.dumps(document).encode())
+    found = latest(store, "skin")
+    assert found is not None
+    assert found.gates == []
 
 
 def test_damage_to_one_file_does_not_stop_the_others(store: Store) -> None:
