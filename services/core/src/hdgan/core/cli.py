@@ -15,6 +15,7 @@ import typer
 from hdgan.core import releases_commands
 from hdgan.core.atomic_file import explain_os_error, is_full
 from hdgan.core.errors import HdganError, RequestError
+from hdgan.core.garbage.command import gc
 from hdgan.core.printable import printable
 from hdgan.core.process_end import end_process
 from hdgan.core.redaction import guard_streams
@@ -41,6 +42,7 @@ dataset_app = typer.Typer(
 )
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(releases_commands.app, name="releases")
+app.command()(gc)
 
 RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML or JSON).")]
 StoreOption = Annotated[

@@ -15,6 +15,7 @@ from hdgan.core.errors import HdganError, InternalError, RequestError
 from hdgan.core.fold_history import note_folds
 from hdgan.core.gates import GateVerdict
 from hdgan.core.observe import observe, pin_external
+from hdgan.core.pins import Pins
 from hdgan.core.pipeline import (
     BY_NAME,
     External,
@@ -97,6 +98,7 @@ class LocalRun:
         self._stop = StopFlag()
         self._grace = float(run.spec.resources.grace_seconds)
         self._digest = ""
+        self._pins = Pins(self._store, self._run.metadata.name)
         self._reported: set[str] = set()
         self._gates: list[GateVerdict] = []
 
@@ -107,8 +109,16 @@ class LocalRun:
             self._store.probe()
             external = pin_external(self._store, self._run)
             self._digest = freeze(self._store, self._run, external)
-            observed = observe(self._store, self._run, external)
-            return self._advance(external, observed)
+            return self._advance(external, self._observe(external))
+
+    def _observe(self, external: External, before: Observed | None = None) -> Observed:
+        """What exists. The folds of a tiling are noted whoever has made it: the runner that had it
+        made may have ended before it could."""
+        observed = observe(self._store, self._run, external, before, pins=self._pins)
+        tiling = observed.artifacts.get("tiler")
+        if tiling is not None and (before is None or "tiler" not in before.artifacts):
+            note_folds(self._store, self._run, external, tiling)
+        return observed
 
     def _advance(self, external: External, observed: Observed) -> RunResult:
         while True:
@@ -134,14 +144,12 @@ class LocalRun:
                 # Of the runner itself, e.g. no space for its log: the note must not say Running.
                 self._write("Failed", statuses, active=node.name, message=str(error))
                 raise
-            observed = observe(self._store, self._run, external, observed)
+            observed = self._observe(external, observed)
             made = "classifier" if node.cache else node.name
             if made not in observed.artifacts:
                 raise InternalError(
                     f"{made} ended well but its artifact is not in {self._store.uri}"
                 )
-            if made == "tiler":
-                note_folds(self._store, self._run, external, observed.artifacts[made])
 
     def _end(self, statuses: list[NodeStatus], external: External, observed: Observed) -> RunResult:
         """Nothing is left to run: there is a dataset to release, or gates are shut."""

@@ -171,6 +171,13 @@ def publish(store: Store, release: Release) -> Published:
     found = _read(store, place, Release)
     if found is None:
         raise InternalError(f"{store.url(place)} was written and is not there")
+    try:
+        # After it was written, for that keeps the dataset: a runner that has slept since it looked
+        # may be late.
+        _check_whole(store, found)
+    except InputMissing:
+        store.delete(place)
+        raise
     _append(store, found, "released")
     return Published("Released", release.name)
 

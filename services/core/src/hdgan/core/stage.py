@@ -45,6 +45,7 @@ from hdgan.core.errors import (
     Stopped,
 )
 from hdgan.core.events import Emitter
+from hdgan.core.pins import Pins
 from hdgan.core.process_end import end_process
 from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.redaction import guard_streams, redact
@@ -99,6 +100,7 @@ class StageContext:
         stop: Event,
         metrics: MetricsServer | None = None,
         leads: bool = True,
+        pins: Pins | None = None,
     ) -> None:
         self.stage = stage
         self.request = request
@@ -112,6 +114,8 @@ class StageContext:
         self.committing: bool = leads and (request.parts == 1 or request.commit)
         """Whether this process is the one that commits the artifact."""
         self.store = store
+        self.pins = pins or Pins(store, request.run)
+        """Pins what else the stage is going to look for in the store, beside inputs and output."""
         self.scratch = Path(request.scratch)
         """Exists and may be used freely; on this node it stays between attempts. It is shared by
         all stages and runs: use a sub-folder with the key in its name."""
@@ -178,6 +182,7 @@ class StageContext:
     def output(self) -> Attempt:
         """The attempt at this request's artifact. The harness commits it when the stage returns,
         if the stage has not."""
+        self.pins.renew()  # before what earlier attempts have uploaded is adopted
         if self._output is None:
             self._output = Attempt(
                 self.store,
@@ -222,6 +227,7 @@ class StageContext:
         and always the first and the last of a unit."""
         if not self.leads:
             return
+        self.pins.renew()
         now = time.monotonic()
         progress = self._meter.update(now, done, total, unit)
         if self._metrics is not None:
@@ -277,7 +283,7 @@ class StageContext:
             return None
         artifact = open_artifact(self.store, self.request.stage, self.request.key)
         if artifact is None and self._output is not None:
-            artifact = self._output.commit(self.run_info)
+            artifact = self.output.commit(self.run_info)
         if artifact is None:
             raise InternalError(f"stage {self.stage.name} ended without filling its artifact")
         if self._work is not None:
@@ -351,6 +357,10 @@ def _run(
     if request.threads is not None:
         _limit_threads(request.threads)
     store = open_store(request.store)
+    pins = Pins(store, request.run)
+    if leads:
+        own = (request.stage, request.key)
+        pins.add([own, *((one.stage, one.key) for one in request.inputs.values())])
     if stage.artifact:
         existing = open_artifact(store, request.stage, request.key)
         if existing is not None:
@@ -377,6 +387,7 @@ def _run(
             stop=stop,
             metrics=metrics,
             leads=leads,
+            pins=pins,
         )
         stage.run(context)
         artifact = context._finish()

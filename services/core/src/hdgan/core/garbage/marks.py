@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from hdgan.core.canonical import canonical_digest, canonical_json
-from hdgan.core.garbage.judging import Garbage
+from hdgan.core.garbage.judging import Garbage, is_ours
 from hdgan.core.store import Store
 
 PREFIX: Final = "gc/marks/"
@@ -31,7 +31,7 @@ def find_marks(store: Store) -> dict[str, datetime]:
     """When each mark was made, by its name."""
     found = {}
     for name in store.list(PREFIX):
-        info = store.head(name)
+        info = store.head(name) if is_ours(name) else None
         if info is not None:
             found[name] = info.modified
     return found

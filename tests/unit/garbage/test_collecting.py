@@ -1,0 +1,469 @@
+"""What a pass removes, when, and what it leaves; and the races between a pass and a run, each in
+the order that would do harm."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdgan.core import elapsed
+from hdgan.core.annotations import publish as publish_annotations
+from hdgan.core.artifact import MANIFEST, Artifact, Attempt, artifact_key, open_artifact
+from hdgan.core.canonical import canonical_json
+from hdgan.core.errors import InputMissing, StoreUnavailable
+from hdgan.core.garbage.collecting import Policy, Report, collect
+from hdgan.core.garbage.roots import Keeping
+from hdgan.core.pieces import Pieces, adopt_file
+from hdgan.core.pins import Pins
+from hdgan.core.releases import publish
+from hdgan.core.store_file import FileStore
+from hdgan.core.work import WorkState
+from support.stepped_actors import Actor
+from unit.garbage.test_model import FakeTime, release_of
+
+DAY = 24.0
+POLICY = Policy(Keeping(used=timedelta(days=30), awaiting=timedelta(days=365)), timedelta(days=1))
+
+
+class Aging:
+    """A store in a folder, whose content can be made older."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = FileStore(folder)
+        self.clock = FakeTime()
+
+    def sleep(self, hours: float) -> None:
+        self.clock.seconds += hours * 3600
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                earlier = path.stat().st_mtime - hours * 3600
+                os.utime(path, (earlier, earlier))
+
+    def collect(self) -> Report:
+        return collect(self.store, POLICY, delete=True)
+
+    def names(self, *prefixes: str) -> list[str]:
+        return [name for name in self.store.list("") if name.startswith(prefixes)]
+
+    def make(self, stage: str, number: int = 0, run: str | None = None, **needs: str) -> Artifact:
+        """A committed artifact, pinned by a run if one is named."""
+        key = artifact_key(stage, 1, {"n": number}, {})
+        if run is not None:
+            Pins(self.store, run).add([(stage, key)])
+        attempt = Attempt(self.store, stage, key)
+        for needed, needed_key in needs.items():
+            attempt.need(needed, needed_key)
+        attempt.add_bytes("a.bin", b"a" * 10)
+        return attempt.commit({})
+
+    def visible(self, artifact: Artifact) -> bool:
+        manifest = artifact.manifest
+        return open_artifact(self.store, manifest.stage, manifest.key) is not None
+
+
+@pytest.fixture
+def aging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aging:
+    aging = Aging(tmp_path)
+    monkeypatch.setattr(elapsed, "time", aging.clock)
+    return aging
+
+
+def states(report: Report) -> dict[str, str]:
+    return {found.garbage.kind: found.state for found in report.garbage}
+
+
+def test_what_nobody_needs_goes_in_three_passes_a_grace_apart(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    assert aging.collect().garbage == []
+    aging.sleep(31 * DAY)
+    assert states(aging.collect()) == {"manifest": "marked"}
+    assert aging.names("pins/") == []
+    aging.sleep(23)
+    assert states(aging.collect()) == {"manifest": "waiting"}
+    assert aging.visible(artifact)
+    aging.sleep(2)
+    assert states(aging.collect()) == {"manifest": "removed"}
+    assert not aging.visible(artifact)
+    assert artifact.read("a.bin") == b"a" * 10  # whoever had opened it still can
+    aging.sleep(23)
+    assert states(aging.collect()) == {"files": "waiting"}
+    aging.sleep(2)
+    assert states(aging.collect()) == {"files": "removed"}
+    assert aging.collect().garbage == []
+    assert aging.names("") == []
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_go(aging: Aging) -> None:
+    aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    before = aging.names("")
+    report = collect(aging.store, POLICY, delete=False)
+    assert states(report) == {"manifest": "found"}
+    assert (report.garbage[0].objects, report.garbage[0].size) == (3, 10)
+    assert report.expired == 1
+    assert aging.names("") == before
+    aging.collect()
+    aging.sleep(25)
+    assert states(collect(aging.store, POLICY, delete=False)) == {"manifest": "due"}
+    assert any(name.endswith(MANIFEST) for name in aging.names("artifacts/"))
+
+
+def test_releases_and_annotations_keep_what_they_need_for_ever(aging: Aging) -> None:
+    released = aging.make("dataset", 1)
+    publish(aging.store, release_of(released, 1))
+    generator = aging.make("gan-trainer", 2)
+    candidates = aging.make("candidates", 3, **{"gan-trainer": generator.manifest.key})
+    annotated = aging.make("annotations", 4, candidates=candidates.manifest.key)
+    publish_annotations(aging.store, candidates.content_digest, annotated)
+    other = aging.make("gan-trainer", 5)
+    aging.sleep(3000 * DAY)
+    for _ in range(4):
+        report = aging.collect()
+        aging.sleep(2 * DAY)
+    assert report.kept == 4
+    assert report.garbage == []
+    assert all(map(aging.visible, (released, generator, candidates, annotated)))
+    assert not aging.visible(other)
+
+
+def test_candidates_wait_longer_for_their_annotations_than_others(aging: Aging) -> None:
+    waiting, other = aging.make("candidates", 1), aging.make("candidates", 2)
+    pins = Pins(aging.store, "r")
+    pins.add([("candidates", waiting.manifest.key)], "annotation")
+    pins.add([("candidates", other.manifest.key)])
+    aging.sleep(200 * DAY)
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert aging.visible(waiting)
+    assert not aging.visible(other)
+
+
+def test_a_run_that_goes_on_renews_its_pins(aging: Aging) -> None:
+    artifact = aging.make("dataset")
+    pins = Pins(aging.store, "r")
+    pins.add([("dataset", artifact.manifest.key)])
+    for _ in range(60):
+        aging.sleep(DAY)
+        pins.renew()
+        aging.collect()
+    assert aging.visible(artifact)
+
+
+def test_a_mark_is_forgotten_when_its_garbage_is_needed_again(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    aging.collect()
+    Pins(aging.store, "again").add([("dataset", artifact.manifest.key)])
+    aging.sleep(2 * DAY)
+    assert aging.collect().garbage == []
+    assert aging.names("gc/") == []
+    aging.sleep(31 * DAY)
+    assert states(aging.collect()) == {"manifest": "marked"}
+
+
+def test_the_folder_of_an_attempt_that_lost_goes_and_the_artifact_stays(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    late = Attempt(aging.store, "dataset", artifact.manifest.key)
+    late.add_bytes("a.bin", b"other bytes")
+    late.commit({})
+    assert states(aging.collect()) == {"attempt": "marked"}
+    aging.sleep(25)
+    assert states(aging.collect()) == {"attempt": "removed"}
+    assert aging.collect().garbage == []
+    assert artifact.read("a.bin") == b"a" * 10
+    assert aging.names(f"artifacts/dataset/{artifact.manifest.key}/{late.attempt}") == []
+
+
+def test_unfinished_work_stays_with_its_run_and_goes_after_it(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+    Pins(aging.store, "r").add([("dataset", key)])
+    attempt = Attempt(aging.store, "dataset", key)
+    entry = attempt.add_bytes("one.bin", b"1")
+    Pieces(aging.store, "dataset", key).keep("one", entry.model_dump(mode="json"))
+    WorkState(aging.store, "dataset", f"{key}-part-00001-of-00003", "a").save(1, {"x": b"1"}, {})
+    assert aging.collect().garbage == []
+    aging.sleep(31 * DAY)
+    assert states(aging.collect()) == {"work": "marked", "files": "marked"}
+    aging.sleep(25)
+    assert states(aging.collect()) == {"work": "removed", "files": "removed"}
+    assert aging.names("") == []
+
+
+def test_what_is_still_written_to_is_not_removed(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+    attempt = Attempt(aging.store, "dataset", key)
+    attempt.add_bytes("one.bin", b"1")
+    aging.collect()
+    aging.sleep(25)
+    attempt.add_bytes("two.bin", b"2")
+    assert states(aging.collect()) == {"files": "due"}
+    assert len(aging.names("artifacts/")) == 2
+
+
+def test_lists_of_slides_stay_with_the_runs_that_name_them(aging: Aging) -> None:
+    kept, other = (f"work/slides/{letter * 64}.json" for letter in "ab")
+    facts = f"work/slide-facts/{'c' * 64}.json"
+    for name in (kept, other, facts):
+        aging.store.put(name, b"{}")
+    frozen = {"slides": {"key": kept}, "slideFacts": {"key": None}}
+    aging.store.put(f"runs/r/{'0' * 64}.json", canonical_json(frozen))
+    for _ in range(2):
+        aging.collect()
+        aging.sleep(25)
+    assert aging.names("work/") == [kept]
+
+
+def test_what_others_have_put_there_is_named_and_never_touched(aging: Aging) -> None:
+    strange = [
+        f"artifacts/dataset/{'0' * 64}/stray.json",
+        "artifacts/dataset/notes.txt",
+        "export/1.png",
+        "gc/marks/mine.json",
+        "pins/r/note.txt",
+        "runs/r/notes.md",
+        "work/readme",
+    ]
+    for name in strange:
+        aging.store.put(name, b"x")
+    for _ in range(3):
+        report = aging.collect()
+        aging.sleep(100 * DAY)
+    assert sorted(report.unknown) == strange
+    assert aging.names("") == strange
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"pins/r/use-{'0' * 64}.json",
+        "datasets/d/releases/r.json",
+        "datasets/d/folds.json",
+        f"annotations/{'0' * 64}/000001.json",
+        f"runs/r/{'0' * 64}.json",
+    ],
+)
+def test_nothing_goes_while_something_that_may_keep_it_cannot_be_read(
+    aging: Aging, place: str
+) -> None:
+    aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    aging.collect()
+    aging.sleep(25)
+    aging.store.put(place, b"{")
+    before = aging.names("")
+    with pytest.raises(InputMissing, match=place):
+        aging.collect()
+    assert aging.names("") == before
+
+
+def test_cut_off_writes_go_when_they_are_old(aging: Aging) -> None:
+    aging.make("dataset", run="r")
+    left = aging.folder / "artifacts" / ".hdgan-tmp-1"
+    left.write_bytes(b"half")
+    assert aging.collect().unfinished == [(str(left), "waiting")]
+    aging.sleep(25)
+    assert aging.collect().unfinished == [(str(left), "removed")]
+    assert not left.exists()
+
+
+# Races: one of the two is stopped before the operation that matters.
+
+
+def until(actor: Actor, operation: str) -> Actor:
+    while not actor.done and not actor.before.startswith(operation):
+        actor.step()
+    assert not actor.done, f"{actor.name} never came to {operation}: {actor.failure}"
+    return actor
+
+
+def collector(aging: Aging) -> Actor:
+    return Actor("gc", lambda store: void(collect(store, POLICY, delete=True)), aging.store)
+
+
+def void(_: object) -> None:
+    pass
+
+
+def expired(aging: Aging) -> Artifact:
+    """An artifact whose manifest the next pass removes."""
+    artifact = aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    aging.collect()
+    aging.sleep(25)
+    return artifact
+
+
+def test_a_pin_that_comes_before_the_removal_is_seen_after_it(aging: Aging) -> None:
+    artifact = expired(aging)
+    gc = until(collector(aging), "delete artifacts/")
+    Pins(aging.store, "late").add([("dataset", artifact.manifest.key)])
+    assert aging.visible(artifact)  # so that run goes on with it
+    gc.finish()
+    assert aging.visible(artifact)
+    assert aging.collect().garbage == []
+    assert aging.names("gc/") == []
+
+
+def test_a_pass_that_is_killed_after_the_removal_is_made_good_by_the_next(aging: Aging) -> None:
+    artifact = expired(aging)
+    gc = until(collector(aging), "delete artifacts/")
+    Pins(aging.store, "late").add([("dataset", artifact.manifest.key)])
+    gc.step()
+    gc.kill()
+    assert not aging.visible(artifact)
+    report = aging.collect()
+    assert report.restored == [f"dataset/{artifact.manifest.key}"]
+    assert aging.visible(artifact)
+
+
+def unfinished(aging: Aging) -> str:
+    """Key of work that nobody needs and whose files the next pass removes."""
+    key = artifact_key("dataset", 1, {"unfinished": True}, {})
+    attempt = Attempt(aging.store, "dataset", key)
+    entry = attempt.add_bytes("one.bin", b"1")
+    Pieces(aging.store, "dataset", key).keep("one", entry.model_dump(mode="json"))
+    aging.collect()
+    aging.sleep(25)
+    return key
+
+
+def take_over(key: str) -> Callable[[Any], None]:
+    """What a stage does that goes on with what another attempt has uploaded."""
+
+    def work(store: Any) -> None:
+        pins = Pins(store, "r")
+        pins.add([("dataset", key)])
+        attempt = Attempt(store, "dataset", key)
+        record = Pieces(store, "dataset", key).find("one")
+        pins.renew()
+        if record is None or adopt_file(attempt, record) is None:
+            attempt.add_bytes("one.bin", b"1")
+        pins.renew()
+        attempt.commit({})
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["list pins/", "put gc/collecting/", "delete gc/removed/", "delete artifacts/", "delete work/"],
+)
+@pytest.mark.parametrize("stop", ["head work/", "head artifacts/", "put_if_absent artifacts/", ""])
+def test_files_that_a_run_takes_over_are_never_removed_under_it(
+    aging: Aging, operation: str, stop: str
+) -> None:
+    key = unfinished(aging)
+    run = Actor("run", take_over(key), aging.store)
+    gc = until(collector(aging), operation)
+    if stop:
+        until(run, stop)
+    else:
+        run.finish()
+    gc.finish()
+    run.finish()
+    if run.failure is not None:
+        assert isinstance(run.failure, StoreUnavailable | InputMissing)
+    artifact = open_artifact(aging.store, "dataset", key)
+    assert (artifact is None) == (run.failure is not None)
+    if artifact is not None:
+        assert artifact.read("one.bin") == b"1"
+
+
+def test_a_sleeper_whose_files_were_collected_commits_nothing(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+    attempt = Attempt(aging.store, "dataset", key)
+    attempt.add_bytes("one.bin", b"1")
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(25)
+    assert aging.names("artifacts/") == []
+    with pytest.raises(InputMissing, match=r"one\.bin.*run it again"):
+        attempt.commit({})
+    assert open_artifact(aging.store, "dataset", key) is None
+
+
+def test_what_a_sleeper_makes_visible_too_late_disappears_again(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+
+    def work(store: Any) -> None:
+        attempt = Attempt(store, "dataset", key)
+        attempt.add_bytes("one.bin", b"1")
+        attempt.commit({})
+
+    sleeper = until(Actor("sleeper", work, aging.store), "put_if_absent artifacts/")
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(25)
+    sleeper.finish()
+    assert isinstance(sleeper.failure, InputMissing)
+    assert open_artifact(aging.store, "dataset", key) is None
+
+
+def test_a_commit_while_its_files_are_collected_has_to_be_repeated(aging: Aging) -> None:
+    key = unfinished(aging)
+    other = Attempt(aging.store, "dataset", key)
+    record = Pieces(aging.store, "dataset", key).find("one")
+    assert adopt_file(other, record) is not None
+    gc = until(collector(aging), "delete gc/removed/")
+    with pytest.raises(StoreUnavailable, match="being collected"):
+        other.commit({})
+    gc.finish()
+    with pytest.raises(InputMissing, match="collected"):
+        other.commit({})
+
+
+def test_a_collector_that_slept_removes_nothing_more(aging: Aging) -> None:
+    key = unfinished(aging)
+    aging.store.put(f"artifacts/dataset/{key}/old/two.bin", b"2")
+    aging.store.put(f"artifacts/dataset/{key}/old/three.bin", b"3")
+    aging.sleep(30)
+    gc = until(collector(aging), f"delete artifacts/dataset/{key}/")
+    aging.sleep(2)
+    gc.finish()
+    assert len(aging.names(f"artifacts/dataset/{key}/")) == 2  # it was at one of them
+    assert aging.names("gc/collecting/") == []
+
+
+def test_files_are_not_made_visible_again_while_they_are_removed(aging: Aging) -> None:
+    artifact = expired(aging)
+    aging.collect()
+    aging.sleep(25)
+    first = until(collector(aging), "delete gc/removed/")
+    Pins(aging.store, "late").add([("dataset", artifact.manifest.key)])
+    aging.collect()
+    assert not aging.visible(artifact)
+    first.step()
+    second = until(collector(aging), "list gc/removed/")
+    first.finish()
+    second.finish()
+    assert not aging.visible(artifact)
+
+
+def test_a_release_of_what_was_just_collected_is_taken_back(aging: Aging) -> None:
+    artifact = expired(aging)
+    sleeper = until(
+        Actor("r", lambda store: void(publish(store, release_of(artifact, 1))), aging.store),
+        "put_if_absent datasets/",
+    )
+    aging.collect()
+    assert not aging.visible(artifact)
+    sleeper.finish()
+    assert isinstance(sleeper.failure, InputMissing)
+    assert aging.names("datasets/") == []
+
+
+def test_a_release_that_comes_before_the_removal_keeps_its_dataset(aging: Aging) -> None:
+    artifact = expired(aging)
+    gc = until(collector(aging), "put gc/removed/")
+    publish(aging.store, release_of(artifact, 1))
+    gc.finish()
+    assert aging.visible(artifact)
+    assert time.time() < aging.clock.time()
