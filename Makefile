@@ -2,7 +2,7 @@
 #
 #   PYTHON       the interpreter .venv is made from
 #   TORCH_INDEX  an extra package index for torch alone, e.g. one with CPU-only builds
-#   SLIDES, FROM_SCRATCH, GENERATOR, ENDPOINT, BUCKET  see `make help`
+#   SLIDES, FROM_SCRATCH, GENERATOR, ENDPOINT, BUCKET, SCENARIOS, SEED, JOBS  see `make help`
 #   KUBECONFIG, IMAGES, HELM, KEEP, PATIENCE, UPDATE_CRD  see k8s/README.md
 #   IMAGE, ENGINE, REGISTRY, TAG, BASE_IMAGE, TORCH, PLATFORM, PIP_CONF, CA, ENGINE_ARGS  see docs/images.md
 
@@ -29,6 +29,9 @@ HELM ?=
 KEEP ?=
 PATIENCE ?=
 UPDATE_CRD ?=
+SCENARIOS ?= 200
+SEED ?= 0
+JOBS ?= 2
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -42,7 +45,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo images test test-store test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
+.PHONY: help install demo images test test-store test-faults test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -87,6 +90,9 @@ test: $(INSTALLED) ## all tests
 test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (none: it is made), credentials as for any AWS tool
 	@test -n "$(ENDPOINT)" || { echo 'make: name the server: make test-store ENDPOINT=https://host BUCKET=name' >&2; exit 1; }
 	@HDGAN_TEST_ENDPOINT="$(ENDPOINT)" HDGAN_TEST_BUCKET="$(BUCKET)" $(PY) -m pytest -q tests/contract -k given_endpoint
+
+test-faults: $(INSTALLED) ## many seeded faults, for hours; SCENARIOS=n SEED=first JOBS=at-the-same-time
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests:examples $(PY) -m faults --scenarios "$(SCENARIOS)" --seed "$(SEED)" --jobs "$(JOBS)"
 
 test-cluster: $(INSTALLED) ## the controller's tests against a real cluster: KUBECONFIG=file
 	@test -f "$(KUBECONFIG)" || { echo 'make: name the cluster: make test-cluster KUBECONFIG=file' >&2; exit 1; }

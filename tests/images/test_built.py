@@ -17,7 +17,6 @@ from hdgan.core.artifact import open_artifact
 from hdgan.core.request import StageRequest
 from hdgan.core.store import open_store
 from images.containers import ANY_USER, Engine, How, Started
-from integration.conftest import finished_run, slide  # noqa: F401
 from support.small_pipeline import SmallPipeline
 
 ImageOf = Callable[[str], str]
@@ -218,7 +217,7 @@ class Replay:
 @pytest.fixture(scope="module")
 def replay(
     engine: Engine,
-    finished_run: SmallPipeline,  # noqa: F811
+    finished_run: SmallPipeline,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Replay:
     folder = tmp_path_factory.mktemp("replay")

@@ -155,10 +155,12 @@ def write_masks(pictures: Path, masks: Path) -> list[Path]:
     return written
 
 
-def run_everything(folder: Path) -> SmallPipeline:
+def run_everything(
+    folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> SmallPipeline:
     """From `folder/slides` to a dataset in `folder/dataset`, stopping at nothing that fails."""
     run = SmallPipeline(folder)
-    write_run_file(run.run_file)
+    write_run_file(run.run_file, changes)
     run.typed["first run"] = run.hdgan("run", "run.yaml")
     run.typed["export"] = run.hdgan("annotations", "export", "run.yaml", "pictures")
     write_masks(folder / "pictures", folder / "masks")
