@@ -16,10 +16,12 @@ from hdgan.classifier.training import EpochRecord, Training, TrainingSettings
 from hdgan.core.errors import Stopped
 from hdgan.core.run import ClassConfig, ClassifierConfig
 from hdgan.core.stage import StageContext
+from hdgan.core.well_formed import well_formed
 from hdgan.core.work import SavedState
 from hdgan.nets.ensemble import ClassLabel, EnsembleSpec, PixelEnsemble, prior_correction
 from hdgan.nets.precision import Precision
 from hdgan.nets.shards import FeatureSet
+from hdgan.nets.tensor_files import read_tensors
 
 SAVE_SECONDS = 60.0
 STEPS_PER_MODEL = 1_000_000_000  # saved states are ordered by model, then by step
@@ -73,13 +75,18 @@ class Fitter:
         fitted: list[Fitted] = []
         for number, model in enumerate(models):
             ensemble = self._new_ensemble(model.features)
-            finished = None if saved is None else saved.meta["finished"].get(model.name)
-            if saved is not None and finished is not None:
-                fitted.append(_restore_fitted(saved, model.name, ensemble, finished))
+            finished = None
+            if saved is not None:
+                with well_formed(_named(saved)):
+                    finished = saved.meta["finished"].get(model.name)
+                    if finished is not None:
+                        fitted.append(_restore_fitted(saved, model.name, ensemble, finished))
+            if finished is not None:
                 continue
             training = self._training(model, ensemble)
-            if saved is not None and saved.meta["current"] == model.name:
-                training.restore(saved.read(CURRENT_FILE), saved.meta["counters"])
+            if saved is not None and saved.meta.get("current") == model.name:
+                with well_formed(_named(saved)):
+                    training.restore(saved.read(CURRENT_FILE), saved.meta["counters"])
                 self._ctx.log(f"{model.name}: going on from step {training.state.step}")
             fitted.append(self._fit(number, model, training, fitted))
         return fitted
@@ -187,6 +194,10 @@ class Fitter:
         )
 
 
+def _named(saved: SavedState) -> str:
+    return f"the state of the training saved at step {saved.step} by attempt {saved.attempt}"
+
+
 def _finished_state(done: Sequence[Fitted]) -> tuple[dict[str, bytes], dict[str, Any]]:
     files, finished = {}, {}
     for one in done:
@@ -205,6 +216,6 @@ def _finished_state(done: Sequence[Fitted]) -> tuple[dict[str, bytes], dict[str,
 def _restore_fitted(
     saved: SavedState, name: str, ensemble: PixelEnsemble, finished: dict[str, Any]
 ) -> Fitted:
-    ensemble.load_state_dict(safetensors.torch.load(saved.read(f"{name}.safetensors")))
+    ensemble.load_state_dict(read_tensors(saved.read(f"{name}.safetensors")))
     history = tuple(EpochRecord(**record) for record in finished["history"])
     return Fitted(name, ensemble.eval(), history, int(finished["bestEpoch"]))

@@ -24,6 +24,7 @@ from hdgan.classifier.predictors import (
 )
 from hdgan.core.classes import request_classes
 from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.json_documents import parse_object
 from hdgan.core.masks import encode_mask
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import ClassConfig, ClassifierConfig, ExtractorConfig
@@ -98,8 +99,8 @@ def _precision(ctx: StageContext) -> Precision:
     """In which the candidates were rendered, and with them the features."""
     candidates = ctx.input("candidates")
     try:
-        return precision_of(json.loads(candidates.read("candidates.json")))
-    except (AttributeError, ValueError) as error:
+        return precision_of(parse_object(candidates.read("candidates.json")))
+    except ValueError as error:
         where = candidates.uri("candidates.json")
         raise InputMissing(f"{where} is not a candidates index: {error!r}") from error
 

@@ -14,6 +14,7 @@ from torch import nn
 from hdgan.classifier.sampling import DROPOUT_STREAM, NOISE_STREAM, RowPool
 from hdgan.core.errors import DataError
 from hdgan.nets.ensemble import FoldedEnsemble, PixelEnsemble, fold
+from hdgan.nets.tensor_files import read_tensors
 
 STATE_FILE = "state.safetensors"
 
@@ -174,7 +175,7 @@ class Training:
         state = dict(counters)
         state["history"] = [EpochRecord(**record) for record in state["history"]]
         groups: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, value in safetensors.torch.load(tensors).items():
+        for name, value in read_tensors(tensors).items():
             group, rest = name.split(".", 1)
             groups[group][rest] = value
         self.ensemble.load_state_dict(groups["model"])

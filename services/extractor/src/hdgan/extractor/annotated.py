@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +9,16 @@ from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
+import torch
 
 from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.json_documents import JsonError, parse_object
 from hdgan.core.masks import UNLABELLED, decode_mask
 from hdgan.nets.latents import Stream
 from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.sample_noise import NoiseMode
 from hdgan.nets.shards import SPLITS
+from hdgan.nets.tensor_files import read_tensors
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -79,16 +79,26 @@ def read_candidates(files: Files, generator: str) -> Candidates:
         for name, index in ids:
             if not _ID.fullmatch(name) or not 0 <= index < 2**63:
                 raise ValueError(f"image {name[:100]!r} with number {index}")
-        w = safetensors.numpy.load(files.read("latents.safetensors"))["w"]
+        w = _latents(files)
         if noise not in get_args(NoiseMode) or stream not in get_args(Stream) or seed < 0:
             raise ValueError(f"noise {noise!r}, stream {stream!r}, seed {seed}")
-        if w.ndim != 3 or w.dtype != np.float32 or len(w) != len(ids):
-            raise ValueError(f"latents w are {w.dtype} {w.shape} for {len(ids)} images")
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        if w.ndim != 3 or len(w) != len(ids):
+            raise ValueError(f"latents w are {list(w.shape)} for {len(ids)} images")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         where = files.uri("candidates.json")
         raise InputMissing(f"{where} is not a candidates index: {error!r}") from error
     by_id = {name: Candidate(name, i, w[row]) for row, (name, i) in enumerate(ids)}
     return Candidates(noise, precision, seed, stream, by_id)
+
+
+def require_shape(candidates: Candidates, shape: tuple[int, int], files: Files) -> None:
+    """InputMissing unless every w is [num_ws, w_dim] of the generator."""
+    for one in candidates.by_id.values():
+        if one.w.shape != shape:
+            raise InputMissing(
+                f"{files.uri('latents.safetensors')} holds w of {list(one.w.shape)}, the generator "
+                f"takes {list(shape)}: draw candidates again"
+            )
 
 
 def read_annotations(
@@ -109,7 +119,7 @@ def read_annotations(
                 )
         named = [str(one["name"]) for one in document["classes"]]
         images = [(str(one["id"]), str(one["split"])) for one in document["images"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         where = files.uri("annotations.json")
         raise RequestError(f"{where} is not an annotations index: {error!r}") from error
     if named != list(classes):
@@ -121,7 +131,9 @@ def read_annotations(
     seen: set[str] = set()
     for image_id, split in images:
         if image_id not in candidates.by_id:
-            raise RequestError(f"annotated image {image_id} is not one of this run's candidates")
+            raise RequestError(
+                f"annotated image {image_id[:80]!r} is not one of this run's candidates"
+            )
         if image_id in seen:
             raise RequestError(f"image {image_id} is annotated twice")
         if split not in SPLITS:
@@ -148,8 +160,19 @@ def read_mask(files: Files, image_id: str, classes: int, side: int) -> npt.NDArr
     return mask
 
 
+def _latents(files: Files) -> npt.NDArray[np.float32]:
+    """w float32 [images, num_ws, w_dim], all finite. ValueError for anything else."""
+    tensors = read_tensors(files.read("latents.safetensors"))
+    if tensors.keys() != {"w"} or tensors["w"].dtype != torch.float32:
+        raise ValueError("latents.safetensors does not hold w of float32 alone")
+    if not bool(tensors["w"].isfinite().all()):
+        raise ValueError("latents.safetensors holds values that are not finite")
+    found: npt.NDArray[np.float32] = tensors["w"].numpy()
+    return found
+
+
 def _json(files: Files, name: str) -> Any:
     try:
-        return json.loads(files.read(name))
-    except (ValueError, RecursionError) as error:
+        return parse_object(files.read(name))
+    except JsonError as error:
         raise InputMissing(f"{files.uri(name)} is not JSON: {error}") from error

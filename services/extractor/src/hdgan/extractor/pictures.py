@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from hdgan.core.errors import RequestError
+from hdgan.core.picture_files import PictureError, open_picture
 
 # Rendering on another device moves pixels by rounding only; a grey level is 1/255.
 MAX_MEAN_DIFFERENCE = 0.5
 MAX_TAIL_DIFFERENCE = 2.0
 TAIL_PERCENTILE = 99.9
 BAND_ROWS = 64
+MAX_PIXELS = 8192 * 8192
 
 
 def decode_picture(png: bytes, side: int, source: str) -> npt.NDArray[np.uint8]:
     """An RGB PNG of exactly side x side as uint8 [H, W, 3]; `RequestError` for anything else."""
     try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        with open_picture(png, max_pixels=MAX_PIXELS) as image:
             if image.size != (side, side) or image.mode != "RGB":
                 raise RequestError(
                     f"{source} is {image.mode} of {image.size[0]} x {image.size[1]} px, not RGB of "
                     f"{side} x {side} px"
                 )
             return np.asarray(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except PictureError as error:
         raise RequestError(f"{source} is not a readable PNG: {error}") from error
 
 

@@ -19,6 +19,7 @@ from hdgan.extractor.annotated import (
     read_annotations,
     read_candidates,
     read_mask,
+    require_shape,
 )
 from hdgan.extractor.pictures import decode_picture, require_same_picture
 from hdgan.nets.checkpoint import load_generator
@@ -52,7 +53,9 @@ def extract(ctx: StageContext) -> None:
     classes = tuple(one.name for one in request_classes(ctx.value("classes")))
     candidates = read_candidates(inputs["candidates"], digests["generator"])
     generator = load_generator(inputs["generator"].read, ctx.device, candidates.precision)
-    plan = feature_plan(generator.arch, config.blocks)
+    arch = generator.arch
+    require_shape(candidates, (arch.num_ws, arch.latent_dim), inputs["candidates"])
+    plan = feature_plan(arch, config.blocks)
     annotations = read_annotations(inputs["annotations"], candidates, digests, classes)
     _require_usable_masks(ctx, annotations, classes, plan.resolution)
 

@@ -7,9 +7,20 @@ import json
 from typing import Any
 
 from hdgan.core.errors import RequestError
+from hdgan.core.json_documents import parse_object
 
 MIN_RESOLUTION = 8
 MAX_RESOLUTION = 4096
+MAX_LABELS = 10_000
+MAX_JSON_BYTES = 4 << 20
+# More than any network that is trained; a description asks for memory before weights are there.
+MOST = {
+    "latent_dim": 4096,
+    "mapping_layers": 64,
+    "channel_base": 1 << 22,
+    "channel_max": 4096,
+    "minibatch_std_group": 4096,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,20 @@ class Architecture:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("resolution", *MOST):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise RequestError(f"architecture: {name} is {str(value)[:40]}, no whole number")
+            if value > MOST.get(name, value):
+                raise RequestError(f"architecture: {name} is {value}, more than {MOST[name]}")
+        for name in ("mapping_lr_multiplier", "conv_clamp"):
+            number = getattr(self, name)
+            if number is None and name == "conv_clamp":
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+                raise RequestError(f"architecture: {name} is {str(number)[:40]}, not above 0")
+        if len(self.labels) > MAX_LABELS:
+            raise RequestError(f"architecture: {len(self.labels)} labels, more than {MAX_LABELS}")
         power_of_two = self.resolution > 0 and self.resolution & (self.resolution - 1) == 0
         if not power_of_two or not MIN_RESOLUTION <= self.resolution <= MAX_RESOLUTION:
             raise RequestError(
@@ -121,7 +146,7 @@ class Architecture:
     def from_json(cls, data: bytes) -> Architecture:
         """Read `architecture.json`; unknown or missing fields are a RequestError."""
         try:
-            fields: Any = json.loads(data)
+            fields: Any = parse_object(data, max_bytes=MAX_JSON_BYTES)
             labels = fields.pop("labels", [])
             if not isinstance(labels, list) or not all(isinstance(one, str) for one in labels):
                 raise TypeError("labels must be a list of names")

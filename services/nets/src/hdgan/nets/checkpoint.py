@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
-from safetensors.torch import load, save
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from hdgan.core.errors import RequestError
 from hdgan.nets.architecture import Architecture
@@ -14,6 +15,7 @@ from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import channels_last
 from hdgan.nets.precision import MIXED_RESOLUTIONS, Precision, full_float32
+from hdgan.nets.tensor_files import TensorFileError, read_tensors, require_weights
 
 ARCHITECTURE = "architecture.json"
 GENERATOR = "generator.safetensors"
@@ -21,6 +23,7 @@ GENERATOR_RAW = "generator-raw.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
 
 Read = Callable[[str], bytes]
+_Network = TypeVar("_Network", Generator, Discriminator)
 
 
 def weights_to_bytes(module: nn.Module) -> bytes:
@@ -30,23 +33,32 @@ def weights_to_bytes(module: nn.Module) -> bytes:
 
 
 def load_weights(module: nn.Module, data: bytes, what: str) -> None:
-    """Fill `module` from safetensors bytes; a name or shape that differs is a RequestError."""
+    """Fill `module` from safetensors bytes; RequestError if a name, shape or type differs."""
+    module.load_state_dict(_tensors(data, module.state_dict(), what))
+
+
+def _tensors(data: bytes, expected: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     try:
-        tensors = load(data)
-    except Exception as error:  # safetensors raises its own untyped errors
+        tensors = read_tensors(data)
+    except TensorFileError as error:
         raise RequestError(f"{what} is not a readable safetensors file: {error}") from None
-    expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    if expected != found:
-        differing = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
-        name = differing[0]
-        raise RequestError(
-            f"{what} is of another architecture: {len(differing)} tensors differ, the first is "
-            f"{name}: expected {expected.get(name, 'none')}, found {found.get(name, 'none')}"
-        )
-    module.load_state_dict(tensors)
+    try:
+        require_weights(tensors, expected)
+    except TensorFileError as error:
+        raise RequestError(f"{what} is of another architecture: {error}") from None
+    return tensors
+
+
+def _built(kind: type[_Network], read: Read, name: str) -> _Network:
+    """A network with its weights. A description of a huge one allocates nothing: the weights have
+    to be there first."""
+    arch = Architecture.from_json(read(ARCHITECTURE))
+    with torch.device("meta"):
+        expected = kind(arch).state_dict()
+    tensors = _tensors(read(name), expected, name)
+    network = kind(arch)
+    network.load_state_dict(tensors)
+    return network
 
 
 def load_generator(
@@ -61,8 +73,7 @@ def load_generator(
             for the precision they were made with.
     """
     full_float32()
-    generator = Generator(Architecture.from_json(read(ARCHITECTURE)))
-    load_weights(generator, read(GENERATOR), GENERATOR)
+    generator = _built(Generator, read, GENERATOR)
     generator.eval().requires_grad_(False)
     if precision == "bfloat16":
         generator.synthesis.use_mixed_precision(MIXED_RESOLUTIONS, torch.bfloat16)
@@ -71,6 +82,4 @@ def load_generator(
 
 def load_discriminator(read: Read, device: torch.device | str = "cpu") -> Discriminator:
     """The discriminator that belongs to a generator, for fine-tuning."""
-    discriminator = Discriminator(Architecture.from_json(read(ARCHITECTURE)))
-    load_weights(discriminator, read(DISCRIMINATOR), DISCRIMINATOR)
-    return channels_last(discriminator.to(device))
+    return channels_last(_built(Discriminator, read, DISCRIMINATOR).to(device))

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from hdgan.core.errors import DataError, InternalError
+from hdgan.core.json_documents import JsonError, parse_object
 from hdgan.nets.precision import Precision, precision_of
 from hdgan.nets.pyramid import DTYPES, FeaturePlan
+from hdgan.nets.tensor_files import TensorFileError, read_tensors, require_weights
 
 ENSEMBLE_FORMAT = 1
 WEIGHTS_FILE = "ensemble.safetensors"
@@ -71,6 +72,11 @@ class EnsembleSpec:
     def widths(self) -> tuple[int, ...]:
         """Layer widths from the pixel's vector to the classes."""
         return (self.plan.channels, *self.hidden, len(self.classes))
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of all members."""
+        return self.members * sum((a + 1) * b for a, b in itertools.pairwise(self.widths))
 
     def inverse_std(self) -> npt.NDArray[np.float64]:
         """1 / std per channel; 0 for a channel that is constant, which then says nothing."""
@@ -120,7 +126,7 @@ class EnsembleSpec:
                 precision=precision_of(value),
             )
             _check_spec(spec)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(
                 f"{SPEC_FILE} is not a usable ensemble description: {error!r}; "
                 "run the classifier again"
@@ -244,14 +250,19 @@ class PixelEnsemble(nn.Module):
         do not fit together.
         """
         try:
-            value = json.loads(read(SPEC_FILE))
-        except (ValueError, RecursionError) as error:
+            value = parse_object(read(SPEC_FILE))
+        except JsonError as error:
             raise DataError(f"{SPEC_FILE} is not JSON: {error}") from error
-        ensemble = cls(EnsembleSpec.from_json(value))
+        spec = EnsembleSpec.from_json(value)
+        data = read(WEIGHTS_FILE)
         try:
-            tensors = safetensors.torch.load(read(WEIGHTS_FILE))
+            tensors = read_tensors(data)
+            if spec.parameters > len(data):  # before a description of a huge one allocates it
+                raise TensorFileError(f"{spec.parameters} numbers are not in {len(data)} bytes")
+            ensemble = cls(spec)
+            require_weights(tensors, ensemble.state_dict())
             ensemble.load_state_dict(tensors, strict=True)
-        except (safetensors.SafetensorError, RuntimeError) as error:
+        except (TensorFileError, RuntimeError) as error:
             raise DataError(f"{WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
         if not all(bool(torch.isfinite(one).all()) for one in tensors.values()):
             raise DataError(f"{WEIGHTS_FILE} holds values that are not finite")

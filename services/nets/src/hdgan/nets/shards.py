@@ -31,7 +31,9 @@ import numpy.typing as npt
 import torch
 
 from hdgan.core.atomic_file import FULL, explain_os_error
+from hdgan.core.bounded_reading import read_file
 from hdgan.core.errors import InputMissing, InternalError
+from hdgan.core.json_documents import parse_object
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import Moments, labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, NativeMap, tensor_to_stored
@@ -368,7 +370,7 @@ def open_features(root: Path) -> FeatureSet:
     """Open and verify all shards below `root`; `InputMissing` if any is not as its index says."""
     try:
         index = FeatureIndex.from_json(_read_json(root / INDEX_FILE))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ShardDamaged(f"{root / INDEX_FILE} is not a feature index: {error!r}") from error
     images = []
     for image_id, digest in index.images:
@@ -419,18 +421,23 @@ def file_sha256(path: Path) -> str:
 
 def _open_maps(folder: Path, plan: FeaturePlan) -> tuple[npt.NDArray[Any], ...]:
     return tuple(
-        _open_array(folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels))
+        _open_array(
+            folder / f"{one.name}.npy", (one.resolution, one.resolution, one.channels), "uf"
+        )
         for one in plan.maps
     )
 
 
-def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _open_array(path: Path, shape: tuple[int, ...], kinds: str = "u") -> npt.NDArray[Any]:
+    """`kinds`: which of numpy's kinds of numbers it may have; u: unsigned, f: floating point."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, OverflowError, EOFError) as error:
         raise ShardDamaged(f"{path} cannot be opened: {error}") from error
     if array.shape != shape:
         raise ShardDamaged(f"{path} has shape {array.shape}, planned {shape}")
+    if array.dtype.kind not in kinds or (kinds == "u" and array.dtype != np.uint8):
+        raise ShardDamaged(f"{path} has numbers of type {array.dtype}")
     return array
 
 
@@ -468,9 +475,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ShardDamaged(f"{path} is larger than {MAX_JSON_BYTES} bytes")
-        return json.loads(path.read_bytes())
+        return parse_object(read_file(path, MAX_JSON_BYTES), max_bytes=MAX_JSON_BYTES)
     except OSError as error:
         raise ShardDamaged(f"{path} cannot be read: {error}; extract the features") from error
     except ValueError as error:
@@ -480,7 +485,7 @@ def _read_json(path: Path) -> Any:
 def _read_record(folder: Path) -> ShardRecord:
     try:
         return ShardRecord.from_json(_read_json(folder / SHARD_FILE))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ShardDamaged(f"{folder / SHARD_FILE} is not a shard record: {error!r}") from error
 
 

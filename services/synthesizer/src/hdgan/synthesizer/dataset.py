@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 import time
@@ -17,10 +16,12 @@ from typing import Any
 from hdgan.core.artifact import open_artifact
 from hdgan.core.canonical import canonical_digest
 from hdgan.core.classes import request_classes
-from hdgan.core.errors import RequestError
+from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.json_documents import JsonError, parse_object
 from hdgan.core.pieces import Pieces, adopt_file, missing_pieces, pieces_of_part
 from hdgan.core.run import ClassConfig, SynthesizerConfig
 from hdgan.core.stage import StageContext
+from hdgan.core.well_formed import well_formed
 from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.labelling import Labeller
@@ -109,9 +110,27 @@ def _report(ctx: StageContext, before: int, total: int, pairs: int) -> None:
 def _finished(ctx: StageContext, pieces: Pieces, number: int, calibration: str) -> Any | None:
     """The record of a shard that exists and was made by the rule of this calibration, or None."""
     record = pieces.find(shard_name(number))
-    if record is None or record["calibration"] != calibration:
+    if not isinstance(record, dict) or record.get("calibration") != calibration:
         return None
-    return record if adopt_file(ctx.output, record["file"]) is not None else None
+    if not _is_row_list(record.get("rows")) or not isinstance(record.get("draws"), int):
+        return None
+    return record if adopt_file(ctx.output, record.get("file")) is not None else None
+
+
+def _work_of(ctx: StageContext) -> str:
+    return f"work/{ctx.request.stage}/{ctx.request.key} in {ctx.store.uri}"
+
+
+def _is_row_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _scores(ctx: StageContext) -> dict[str, Any]:
+    ensemble = ctx.input("ensemble")
+    try:
+        return parse_object(ensemble.read("scores.json"))
+    except JsonError as error:
+        raise InputMissing(f"{ensemble.uri('scores.json')} is not JSON: {error}") from error
 
 
 def _maker(ctx: StageContext, classes: Sequence[ClassConfig]) -> PairMaker:
@@ -176,7 +195,13 @@ def _calibration(
         kept = pieces.keep_first(CALIBRATION, [one.to_json() for one in images])
     else:
         ctx.log(f"taking over {len(kept)} calibration images")
-    return [Measured.from_json(one) for one in kept]
+    return _measured(ctx, kept)
+
+
+def _measured(ctx: StageContext, kept: Any) -> list[Measured]:
+    """The calibration draw that a part has kept."""
+    with well_formed(_work_of(ctx)):
+        return [Measured.from_json(one) for one in kept]
 
 
 def _digest(images: Sequence[Measured]) -> str:
@@ -202,7 +227,7 @@ def _merge(ctx: StageContext, classes: Sequence[ClassConfig], pieces: Pieces, sh
     InputMissing if a part has not finished.
     """
     config: SynthesizerConfig = ctx.config
-    images = [Measured.from_json(one) for one in pieces.find(CALIBRATION) or []]
+    images = _measured(ctx, pieces.find(CALIBRATION) or [])
     digest = _digest(images)
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
@@ -219,13 +244,16 @@ def _merge(ctx: StageContext, classes: Sequence[ClassConfig], pieces: Pieces, sh
         raise missing_pieces(missing, ctx.parts, "shards")
     rule = rule_from(images, config)
     output = ctx.output
-    output.add_bytes("index.parquet", index_table(rows, classes))
+    with well_formed(_work_of(ctx)):
+        index = index_table(rows, classes)
+    output.add_bytes("index.parquet", index)
     output.add_bytes("classes.json", classes_document(classes))
     output.add_bytes("calibration.json", calibration_document(rule, images, classes, config))
-    scores = json.loads(ctx.input("ensemble").read("scores.json"))
+    scores = _scores(ctx)
     generator = ctx.input("generator").content_digest
     ensemble = ctx.input("ensemble").content_digest
-    card = dataset_card(config, classes, rule, rows, scores, generator, ensemble)
+    with well_formed(ctx.input("ensemble")):
+        card = dataset_card(config, classes, rule, rows, scores, generator, ensemble)
     output.add_bytes("README.md", card.encode())
     output.commit(ctx.run_info)
     ctx.work.discard()

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hdgan.core.atomic_file import sha256_file
-from hdgan.core.errors import KeyMissing, StoreError
+from hdgan.core.errors import KeyMissing, StoreError, WrongContent
+from hdgan.core.json_documents import parse_object, reason
 from hdgan.core.stage import StageContext
 from hdgan.synthesizer.calibration import Measured
 from hdgan.synthesizer.shard import Place
@@ -86,9 +86,17 @@ class UnfinishedWork:
         saved = self._ctx.work.latest()
         if saved is None:
             return Unfinished([], None)
-        state = json.loads(saved.read("unfinished.json"))
-        filling = TypeAdapter(Filling | None).validate_python(state["filling"])
-        return Unfinished([Measured.from_json(one) for one in state["images"]], filling)
+        try:
+            state = parse_object(saved.read("unfinished.json"), nan=True)
+            filling = TypeAdapter(Filling | None).validate_python(state["filling"])
+            return Unfinished([Measured.from_json(one) for one in state["images"]], filling)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._ctx.log(
+                f"unfinished work of attempt {saved.attempt} is not what this version saves "
+                f"({reason(error)}): beginning anew",
+                level="warning",
+            )
+            return Unfinished([], None)
 
     def save(self, step: int, images: list[Measured], filling: Filling | None) -> None:
         """Save how far the work is; `step` grows with every draw."""
@@ -105,8 +113,8 @@ class UnfinishedWork:
         folder = f"work/{request.stage}/{request.key}/{self._ctx.attempt}"
         key = f"{folder}/pairs-{number:05d}-{self._written:05d}.tar"
         self._written += 1
-        self._ctx.store.put_from(key, path)
-        return Chunk(key, path.stat().st_size, sha256_file(path), draws, rows)
+        put = self._ctx.store.put_from(key, path)
+        return Chunk(key, put.size, put.sha256, draws, rows)
 
     def fetch(self, filling: Filling, folder: Path) -> tuple[Filling, list[Path]]:
         """Bring a shard's chunks to this machine; ends before the first that does not verify."""
@@ -114,9 +122,9 @@ class UnfinishedWork:
         for number, chunk in enumerate(filling.chunks):
             path = folder / f"saved-{number:05d}.tar"
             try:
-                self._ctx.store.get_to(chunk.key, path)
-                whole = sha256_file(path) == chunk.sha256
-            except KeyMissing:
+                self._ctx.store.get_to(chunk.key, path, sha256=chunk.sha256)
+                whole = True
+            except (KeyMissing, WrongContent):
                 whole = False
             if not whole:
                 self._ctx.log(f"saved pairs are lost: {chunk.key}", level="warning")

@@ -86,6 +86,9 @@ def main() -> None:
         if "allocate" not in str(error):
             raise
         answer = {"error": TOO_MUCH}
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        words = f"{type(error).__name__}: {str(error)[:200]}"
+        answer = {"error": f"it is not built as such networks are ({words})"}
     print(json.dumps(answer))
 
 

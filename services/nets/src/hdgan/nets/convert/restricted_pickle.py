@@ -19,24 +19,57 @@ from hdgan.core.errors import RequestError
 Stand = Mapping[tuple[str, str], Any]
 
 
-class InertDict(dict[Any, Any]):
+class Unchanging:
+    """What a pickle may make, but not change: without this, the opcode BUILD sets any attribute of
+    any object the pickle can name, stand-ins and what was checked in them among these."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise RequestError("the pickle changes an object after it was made: it is refused")
+
+
+class _UnchangingType(type):
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise RequestError(f"the pickle changes {cls.__name__}: it is refused")
+
+
+class Maker(Unchanging):
+    """Stands for a name that may be called; calls a function of ours."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *values: Any) -> Any:
+        return self._make(*values)
+
+
+class InertDict(dict[Any, Any], Unchanging, metaclass=_UnchangingType):
     """Stands for dictionaries with attribute access."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True)
-class Named:
+
+@dataclass(frozen=True, slots=True)
+class Named(Unchanging):
     """Stands for a name that is only mentioned, such as a storage type; it cannot be called."""
 
     module: str
     name: str
+
+    __setstate__ = Unchanging.__setstate__  # not the one that frozen dataclasses with slots have
 
 
 def _new_set(values: Any = ()) -> set[Any]:
     return set(values)
 
 
-class NumpyType:
+class NumpyType(metaclass=_UnchangingType):
     """Stands for numpy.dtype, of which only the code of a number's type is looked at."""
+
+    __slots__ = ("code",)
 
     def __init__(self, code: Any = "", *_: Any) -> None:
         self.code = code
@@ -52,7 +85,8 @@ def numpy_scalar(kind: Any, data: Any = b"") -> float | int | bool:
     """Stands for numpy's function that makes single numbers; makes Python's."""
     if isinstance(data, str):
         data = data.encode("latin1")
-    form = _NUMBERS.get(kind.code) if isinstance(kind, NumpyType) else None
+    code = kind.code if isinstance(kind, NumpyType) else None
+    form = _NUMBERS.get(code) if isinstance(code, str) else None
     if form is None or not isinstance(data, bytes) or len(data) != struct.calcsize(form):
         raise RequestError("the pickle holds a number of an unknown type: refused")
     (number,) = struct.unpack(form, data)
@@ -62,11 +96,11 @@ def numpy_scalar(kind: Any, data: Any = b"") -> float | int | bool:
 # What nearly every pickle of plain data mentions.
 PLAIN: Stand = {
     ("numpy", "dtype"): NumpyType,
-    ("numpy.core.multiarray", "scalar"): numpy_scalar,
-    ("numpy._core.multiarray", "scalar"): numpy_scalar,
+    ("numpy.core.multiarray", "scalar"): Maker(numpy_scalar),
+    ("numpy._core.multiarray", "scalar"): Maker(numpy_scalar),
     ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): _new_set,
-    ("__builtin__", "set"): _new_set,
+    ("builtins", "set"): Maker(_new_set),
+    ("__builtin__", "set"): Maker(_new_set),
 }
 
 

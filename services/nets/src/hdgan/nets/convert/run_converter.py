@@ -11,9 +11,11 @@ from pathlib import Path
 
 from hdgan.core.atomic_file import explain_os_error, sync_folder
 from hdgan.core.errors import RequestError
+from hdgan.core.json_documents import JsonError, parse_object
 
 MAX_BYTES = 8 << 30
 SECONDS = 1200
+MAX_ANSWER_BYTES = 16 << 20
 # A converter must know no more of its surroundings than where Python finds its modules.
 PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -76,10 +78,10 @@ def _run_converter(source: Path, folder: Path) -> tuple[dict[str, object], str]:
     except subprocess.TimeoutExpired:
         raise RequestError(f"{source}: not converted within {SECONDS} s: refused") from None
     try:
-        answer = json.loads(done.stdout)
-    except ValueError:
+        answer = parse_object(done.stdout, max_bytes=MAX_ANSWER_BYTES)
+    except JsonError:
         answer = None
-    if not isinstance(answer, dict):
+    if answer is None:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise RequestError(
             f"{source}: the converter ended with code {done.returncode}: {last[0][:300]}"

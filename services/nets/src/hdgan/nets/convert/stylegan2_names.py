@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hdgan.core.errors import RequestError
-from hdgan.nets.architecture import Architecture
+from hdgan.nets.architecture import MIN_RESOLUTION, Architecture
 from hdgan.nets.convert.stylegan2_pickle import Network
 from hdgan.nets.discriminator import LABEL_LAYERS, LABEL_LR_MULTIPLIER, Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import FIR_TAPS
+
+MAX_WHOLE = 1 << 20
+"""Largest resolution, width or number of labels that is looked at."""
 
 
 def architecture_of(generator: Network, discriminator: Network) -> Architecture:
@@ -32,7 +35,9 @@ def architecture_of(generator: Network, discriminator: Network) -> Architecture:
             f"its z has {z_dim} dimensions and its w {w_dim}: ours have equally many"
         )
     if top.setting("img_channels") != 3:
-        raise RequestError(f"it makes {top.setting('img_channels')} channels: ours make RGB")
+        raise RequestError(f"it makes {_said(top.setting('img_channels'))} channels: ours make RGB")
+    if resolution < MIN_RESOLUTION:
+        raise RequestError(f"its img_resolution is {resolution}, less than {MIN_RESOLUTION}")
     resolutions = [2**i for i in range(2, resolution.bit_length())]
     channels = {r: _shape(generator, f"synthesis.b{r}.conv1.weight")[0] for r in resolutions}
     base, most = _widths(channels)
@@ -43,7 +48,7 @@ def architecture_of(generator: Network, discriminator: Network) -> Architecture:
     if first is None or layers < 1:
         raise RequestError("its mapping network has no layers")
     clamps = {
-        record.setting("conv_clamp")
+        _number(record.setting("conv_clamp"), "conv_clamp")
         for network in (generator, discriminator)
         for name, record in network.modules.items()
         # The residual path has no activation, so there is nothing to clamp.
@@ -57,10 +62,10 @@ def architecture_of(generator: Network, discriminator: Network) -> Architecture:
         resolution=resolution,
         latent_dim=w_dim,
         mapping_layers=layers,
-        mapping_lr_multiplier=float(first.setting("bias_gain") or 1.0),
+        mapping_lr_multiplier=_number(first.setting("bias_gain"), "bias_gain") or 1.0,
         channel_base=base,
         channel_max=most,
-        conv_clamp=None if clamp is None else float(clamp),
+        conv_clamp=clamp,
         minibatch_std_group=_minibatch_group(discriminator),
         labels=tuple(f"label {i}" for i in range(c_dim)) if c_dim > 1 else (),
     )
@@ -165,17 +170,21 @@ def _check_variants(generator: Network, discriminator: Network, resolution: int)
         record = network.modules.get(block)
         architecture = None if record is None else record.setting("architecture")
         if architecture != expected:
-            raise RequestError(f"its {what} is of kind {architecture!r}; ours is {expected}")
+            raise RequestError(f"its {what} is of kind {_said(architecture)}; ours is {expected}")
         for name, one in network.modules.items():
             activation = one.setting("activation")
             linear_ones = name.endswith(("affine", "out", "skip", "embed", "torgb"))
             if activation not in (None, "lrelu") and not linear_ones:
-                raise RequestError(f"its {what} uses {activation!r} at {name}; ours uses lrelu")
+                raise RequestError(
+                    f"its {what} uses {_said(activation)} at {name}; ours uses lrelu"
+                )
     for name, one in generator.modules.items():
         if one.setting("use_noise") is False:
             raise RequestError(f"its generator has no noise at {name}; ours has")
     label = discriminator.modules.get("mapping.fc0")
-    if label is not None and not math.isclose(label.setting("bias_gain"), LABEL_LR_MULTIPLIER):
+    if label is not None and not math.isclose(
+        _number(label.setting("bias_gain"), "bias_gain") or 0.0, LABEL_LR_MULTIPLIER
+    ):
         raise RequestError("its discriminator maps labels at another learning rate than ours")
 
 
@@ -204,9 +213,27 @@ def _widths(channels: dict[int, int]) -> tuple[int, int]:
 
 
 def _whole(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RequestError(f"its {name} is {value!r}, which is no whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WHOLE:
+        raise RequestError(f"its {name} is {_said(value)}, which is no whole number that can be")
     return value
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise RequestError(f"its {name} is {_said(value)}, which is no number that can be")
+    return float(value)
+
+
+def _said(value: Any) -> str:
+    """A value for a message. No lists: those of a pickle may hold themselves many times over."""
+    return repr(value)[:80] if isinstance(value, str | float | bool) else _kind(value)
+
+
+def _kind(value: Any) -> str:
+    small = isinstance(value, int) and abs(value) < 10**18
+    return repr(value) if small or value is None else f"of kind {type(value).__name__}"
 
 
 def _shape(network: Network, name: str) -> tuple[int, ...]:

@@ -13,7 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from hdgan.core.errors import RequestError
-from hdgan.nets.convert.restricted_pickle import InertDict, Named, Stand, restricted_load
+from hdgan.nets.convert.restricted_pickle import (
+    InertDict,
+    Maker,
+    Named,
+    Stand,
+    Unchanging,
+    restricted_load,
+)
 from hdgan.nets.convert.torch_archive import TENSORS, LazyTensor, Storage, read_archive_object
 
 MAX_DEPTH = 32
@@ -21,7 +28,7 @@ MAX_MODULES = 10_000
 
 
 @dataclass
-class Record:
+class Record(Unchanging):
     """A module of the pickle: the name of its class, and its attributes."""
 
     class_name: str
@@ -69,9 +76,9 @@ def read_pickle(data: bytes) -> dict[str, Network]:
 def _stand_ins() -> Stand:
     return {
         **TENSORS,
-        ("torch.storage", "_load_from_bytes"): _nested_storage,
+        ("torch.storage", "_load_from_bytes"): Maker(_nested_storage),
         ("torch.nn.parameter", "Parameter"): Named("torch.nn.parameter", "Parameter"),
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): Maker(_record),
         ("dnnlib.util", "EasyDict"): InertDict,
     }
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,14 @@ import torch
 from torch import Tensor
 
 from hdgan.core.errors import RequestError
-from hdgan.nets.convert.restricted_pickle import PLAIN, Named, Stand, restricted_load
+from hdgan.nets.convert.restricted_pickle import (
+    PLAIN,
+    Maker,
+    Named,
+    Stand,
+    Unchanging,
+    restricted_load,
+)
 
 MAX_STORAGES = 100_000
 MAX_DIMENSIONS = 8
@@ -37,7 +46,7 @@ _STORAGES: dict[str, torch.dtype] = {
 
 
 @dataclass
-class Storage:
+class Storage(Unchanging):
     """The numbers behind tensors: 1-D, filled when their bytes have been read."""
 
     dtype: torch.dtype
@@ -46,7 +55,7 @@ class Storage:
 
 
 @dataclass
-class LazyTensor:
+class LazyTensor(Unchanging):
     """A view of a storage whose bytes may come later in the file."""
 
     storage: Storage
@@ -89,8 +98,8 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 TENSORS: Stand = {
     **PLAIN,
-    ("torch._utils", "_rebuild_tensor_v2"): lazy_tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): Maker(lazy_tensor),
+    ("torch._utils", "_rebuild_parameter"): Maker(_parameter),
     **{("torch", name): Named("torch", name) for name in _STORAGES},
 }
 
@@ -190,7 +199,17 @@ def _read_zip(data: bytes) -> Any:
                     raise RequestError("a storage is not in the file: it is truncated")
                 storage.data = _numbers(archive.read(info), storage)
             return found
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
+    # RuntimeError: an entry with a password.
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        RuntimeError,
+        OSError,
+        ValueError,
+        LookupError,
+        struct.error,
+        zlib.error,
+    ) as error:
         raise RequestError(f"the zip file is damaged: {error}") from None
 
 

@@ -7,23 +7,21 @@ is a function of the networks, s, psi, label and noise alone, and is none of a r
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from hdgan.core.bounded_reading import TooLarge, read_file
 from hdgan.core.errors import DataError, InputMissing, RequestError
 from hdgan.nets.generator import Generator, Noise, to_uint8
 from hdgan.nets.latents import draw_z
 from hdgan.nets.sample_noise import NoiseMode, sample_noise
+from hdgan.nets.tensor_files import FLOATS, metadata_of, read_npy, read_tensors
 from hdgan.nets.tools.pictures import Rgb
 
 NoiseChoice = Literal["constant", "perSample", "none"]
@@ -33,6 +31,7 @@ MAX_IMAGES = 100_000
 PSI = 0.7
 STREAM: Literal["generate"] = "generate"
 NOISE_PREFIX = "noise."
+MAX_LATENT_BYTES = 4 << 30
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -79,7 +78,9 @@ def load_latents(path: Path, generator: Generator) -> Latents:
     arch = generator.arch
     device = next(generator.parameters()).device
     try:
-        data = path.read_bytes()
+        data = read_file(path, MAX_LATENT_BYTES)
+    except TooLarge as error:
+        raise RequestError(f"--latent {path}: {error}") from None
     except FileNotFoundError:
         raise InputMissing(f"--latent {path}: there is no such file") from None
     except OSError as error:
@@ -88,17 +89,19 @@ def load_latents(path: Path, generator: Generator) -> Latents:
     digest: str | None = None
     try:
         if path.suffix == ".npy":
-            w = torch.from_numpy(_float_array(data))
+            w = torch.from_numpy(read_npy(data).copy())
         elif path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                digest = (file.metadata() or {}).get("generator")
-                w = file.get_tensor("w")
-                names = [NOISE_PREFIX + name for name in arch.conv_names]
-                if set(names) <= set(file.keys()):
-                    noise = [file.get_tensor(name).float().to(device) for name in names]
+            tensors = read_tensors(data)
+            digest = metadata_of(data).get("generator")
+            if "w" not in tensors or tensors["w"].dtype not in FLOATS:
+                raise ValueError("it has no tensor w of floating-point numbers")
+            w = tensors["w"]
+            names = [NOISE_PREFIX + name for name in arch.conv_names]
+            if set(names) <= tensors.keys():
+                noise = [tensors[name].float().to(device) for name in names]
         else:
             raise ValueError("its name must end with .npy or .safetensors")
-    except (ValueError, SafetensorError, EOFError) as error:
+    except ValueError as error:
         raise RequestError(f"--latent {path}: holds no w: {error}") from None
     if w.ndim == 2:
         w = w[None]
@@ -113,13 +116,6 @@ def load_latents(path: Path, generator: Generator) -> Latents:
         if sides != generator.synthesis.noise_shapes():
             raise RequestError(f"--latent {path}: its noise is of another generator: {sides}")
     return Latents(w.float().contiguous().to(device), noise, digest)
-
-
-def _float_array(data: bytes) -> NDArray[np.float32]:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise ValueError("an array of floating-point numbers is needed")
-    return np.asarray(array, dtype=np.float32)
 
 
 @torch.no_grad()

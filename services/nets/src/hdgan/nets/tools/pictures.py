@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from hdgan.core.bounded_reading import TooLarge, read_file
 from hdgan.core.errors import InputMissing, RequestError
+from hdgan.core.picture_files import PictureError, open_picture
 
 Rgb = NDArray[np.uint8]
 
 MAX_SHEET_SIDE = 4096
 _MAX_CELL = 256
 _MAX_TARGET_PIXELS = 8192 * 8192
+_MAX_TARGET_BYTES = 1 << 29
+_TARGET_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _GAP = 4
 
 
@@ -92,20 +95,17 @@ def open_target(path: Path, side: int, *, resize: bool) -> Target:
         RequestError: it is no picture, not RGB, not square, or of another size.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, _MAX_TARGET_BYTES)
+    except TooLarge as error:
+        raise RequestError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise InputMissing(f"{path}: there is no such file") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a picture somewhat too large; the size is looked at below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture: Image.Image = Image.open(io.BytesIO(data))
-        if picture.width * picture.height > _MAX_TARGET_PIXELS:
-            raise RequestError(f"{path}: {picture.width} x {picture.height} px is too large")
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with open_picture(data, formats=_TARGET_FORMATS, max_pixels=_MAX_TARGET_PIXELS) as opened:
+            picture: Image.Image = opened.copy()
+    except PictureError as error:
         raise RequestError(f"{path}: cannot be read as a picture: {error}") from None
     if picture.mode != "RGB":
         raise RequestError(
