@@ -328,3 +328,6 @@ def test_every_service_holds_signals_back_before_it_imports_anything_else() -> N
         imports = [line for line in path.read_text().splitlines() if "import" in line[:7]]
         ours = [line for line in imports if "hdgan" in line]
         assert ours[0].startswith("import hdgan.core.held_signals"), path
+        # It is imported before the program begins.
+        package = path.with_name("__init__.py").read_text().splitlines()
+        assert not any(line.startswith(("import ", "from ")) for line in package), path
