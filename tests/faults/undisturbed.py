@@ -16,6 +16,8 @@ from support.small_pipeline import SmallPipeline, run_everything
 
 BUCKET: Final = "faults"
 
+_TOOK = re.compile(r"^([a-z-]+): done in (?:(\d+) min )?([0-9.]+) s$", re.MULTILINE)
+
 # Seconds `hdgan` itself takes for what it does alone.
 _OWN_SECONDS = {"annotations": 1.5, "release": 1.2}
 
@@ -111,8 +113,8 @@ def of_run(run: SmallPipeline) -> Undisturbed:
     """From a run that was typed in full."""
     seconds = dict(_OWN_SECONDS)
     for typed in run.typed.values():
-        for stage, took in re.findall(r"^([a-z-]+): done in ([0-9.]+) s$", typed.out, re.MULTILINE):
-            seconds[stage] = float(took)
+        for stage, minutes, rest in _TOOK.findall(typed.out):
+            seconds[stage] = 60.0 * int(minutes or 0) + float(rest)
     last = run.typed["second run"]
     if last.code != 0:
         raise RuntimeError(f"the undisturbed run failed: {last.out}{last.err}")
