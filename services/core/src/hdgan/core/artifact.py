@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
-from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside
+from hdgan.core.atomic_file import explain_os_error, sha256_file
 from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.elapsed import Moment
@@ -32,6 +31,7 @@ from hdgan.core.errors import (
     RequestError,
     StoreError,
     StoreUnavailable,
+    WrongContent,
 )
 from hdgan.core.json_documents import parse_model, parse_object
 from hdgan.core.store import Store, check_key
@@ -199,18 +199,12 @@ class Artifact:
                 return dest
         except OSError as error:
             raise explain_os_error(error, "read", dest) from error
-        temporary = temporary_beside(dest)
         try:
-            self.store.get_to(self._key(entry), temporary)
-            if sha256_file(temporary) != entry.sha256:
-                raise self._tampered(entry, "has another SHA-256")
-            os.replace(temporary, dest)
+            self.store.get_to(self._key(entry), dest, sha256=entry.sha256)
         except KeyMissing:
             raise self._missing(entry) from None
-        except OSError as error:
-            raise explain_os_error(error, "write", dest) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        except WrongContent:
+            raise self._tampered(entry, "has another SHA-256") from None
         return dest
 
     def run_info(self) -> dict[str, Any]:
@@ -328,13 +322,14 @@ class Attempt:
 
     def add_file(self, name: str, path: Path) -> FileEntry:
         """Upload a file from disk, streamed."""
-        try:
-            entry = self._new(name, path.stat().st_size, sha256_file(path))
-        except OSError as error:
-            raise explain_os_error(error, "read", path) from error
+        if self._name(name) in self._entries:  # nothing is uploaded over another content
+            try:
+                self._new(name, path.stat().st_size, sha256_file(path))
+            except OSError as error:
+                raise explain_os_error(error, "read", path) from error
         moment = Moment()
-        self.store.put_from(f"{self._folder}/{self.attempt}/{name}", path)
-        return self._add(entry, moment)
+        content = self.store.put_from(f"{self._folder}/{self.attempt}/{name}", path)
+        return self._add(self._new(name, content.size, content.sha256), moment)
 
     def adopt(self, entry: FileEntry) -> None:
         """Take over a file that an earlier attempt at the same key has uploaded.

@@ -219,7 +219,8 @@ class LocalRun:
                 return
             if ended.stopped and (ended.code == 75 or ended.code < 0):
                 raise _Interrupted
-            if ended.code != 75:
+            # SIGTERM kills a process that has not come to hear it yet: nothing was begun.
+            if ended.code not in (75, -signal.SIGTERM):
                 raise _Failure(stage, exit_code(ended.code), failure_message(stage, ended))
             before, step = step, self._saved_step(request)
             stalled = 0 if step > before else stalled + 1

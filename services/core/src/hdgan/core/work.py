@@ -8,7 +8,6 @@ a state costs time, never truth.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,9 +16,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside
 from hdgan.core.canonical import canonical_json
-from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
+from hdgan.core.errors import (
+    InputMissing,
+    InternalError,
+    KeyMissing,
+    RequestError,
+    StoreError,
+    WrongContent,
+)
 from hdgan.core.json_documents import parse_model
 from hdgan.core.store import Store, check_key
 
@@ -78,18 +83,10 @@ class SavedState:
     def fetch(self, name: str, dest: Path) -> Path:
         """Copy a file to `dest` (a file path), verified; returns `dest`."""
         expected = self._expected(name)
-        temporary = temporary_beside(dest)
         try:
-            self._store.get_to(self._key(name), temporary)
-            if sha256_file(temporary) != expected.sha256:
-                raise self._gone(name)
-            os.replace(temporary, dest)
-        except KeyMissing:
+            self._store.get_to(self._key(name), dest, sha256=expected.sha256)
+        except (KeyMissing, WrongContent):
             raise self._gone(name) from None
-        except OSError as error:
-            raise explain_os_error(error, "write", dest) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return dest
 
     def verifies(self) -> bool:
@@ -236,12 +233,8 @@ class WorkState:
         if isinstance(content, bytes):
             self._store.put(key, content)
             return _File(size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        try:
-            entry = _File(size=content.stat().st_size, sha256=sha256_file(content))
-        except OSError as error:
-            raise explain_os_error(error, "read", content) from error
-        self._store.put_from(key, content)
-        return entry
+        put = self._store.put_from(key, content)
+        return _File(size=put.size, sha256=put.sha256)
 
     def _delete(self, keys: list[str]) -> None:
         """Best effort: what stays is garbage in our own folder, never wrong."""
