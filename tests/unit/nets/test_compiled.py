@@ -29,6 +29,31 @@ def inner(x):
 """
 
 
+ALONE = """
+import os
+from hdgan.nets.kernels.compiled import compiled
+
+def full(*arguments, **named):
+    raise OSError(28, "No space left on device")
+
+@compiled
+def alone(x):
+    return x + 1
+
+os.replace = full  # the last step of what numba keeps
+print(alone(1))
+"""
+
+
+def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "alone.py"], env=environ, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, b"2"), done.stderr
+
+
 def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
     kernels = tmp_path / "kernels"
     kernels.mkdir()

@@ -18,7 +18,8 @@ from hdgan.core.atomic_file import TEMPORARY, explain_os_error, writing
 from hdgan.core.dataset_index import Index, read_classes, read_index
 from hdgan.core.dataset_pairs import read_pairs
 from hdgan.core.dataset_source import CLASSES, INDEX, DatasetSource, identity, open_dataset
-from hdgan.core.errors import NoSpace, RequestError
+from hdgan.core.disk_space import require_space
+from hdgan.core.errors import RequestError
 from hdgan.core.export_plan import (
     FOLDERS,
     MARKER,
@@ -29,7 +30,6 @@ from hdgan.core.export_plan import (
     needed_bytes,
     unfinished,
 )
-from hdgan.core.stage import format_bytes
 
 MAX_MARKER_BYTES = 64 << 20
 
@@ -71,7 +71,8 @@ def export_dataset(
         todo = unfinished(marker, states)
         other = {name: data for name, data in beside.items() if not _is(folder / name, data)}
         bytes_beside = sum(len(data) for data in other.values())
-        _check_space(folder, needed_bytes(todo, bytes_beside, copies=source.copies))
+        needed = needed_bytes(todo, bytes_beside, copies=source.copies)
+        require_space(folder, needed, "the export")
         written = 0
         if todo or other or not marker.complete:
             marker = marker.without(one.name for one in todo)
@@ -173,18 +174,6 @@ def _state(folder: Path, name: str, size: int, ids: list[str]) -> ShardState:
                 present += 1
                 total += path.stat().st_size
     return ShardState(name, size, len(ids) * len(FOLDERS), present, total)
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise explain_os_error(error, "look at", folder) from error
-    if needed > free:
-        raise NoSpace(
-            f"{folder}: the export needs {format_bytes(needed)} more, {format_bytes(free)} are "
-            "free: free some space and run the same command again, or name a folder on another disk"
-        )
 
 
 def _pairs(

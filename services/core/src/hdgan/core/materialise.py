@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from hdgan.core.artifact import Artifact, FileEntry
 from hdgan.core.atomic_file import explain_os_error, sha256_file, temporary_beside, writing
 from hdgan.core.bounded_reading import read_file
+from hdgan.core.disk_space import require_space
 from hdgan.core.errors import RequestError, StoreError
 from hdgan.core.json_documents import parse_object
 from hdgan.core.store import check_key
@@ -38,7 +39,7 @@ def materialise(artifact: Artifact, folder: Path) -> Materialised:
     """Make `folder` hold exactly the artifact's files, besides what others keep there.
 
     Files are hard links into a local store where that is possible, else copies; all are verified.
-    RequestError if a file of somebody else is in the way.
+    RequestError if a file of somebody else is in the way, NoSpace if the disk is too full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,8 @@ def materialise(artifact: Artifact, folder: Path) -> Materialised:
         ]
         for entry in todo:
             _refuse_strangers(folder, entry.name, ours.get(entry.name))
+        if not _same_disk(artifact, folder):
+            require_space(folder, sum(entry.size for entry in todo), "the dataset")
         for entry in todo:
             _place(artifact, entry, folder / entry.name)
         notes = {name: _note_of(folder / name, entry) for name, entry in wanted.items()}
@@ -135,6 +138,14 @@ def _remove(folder: Path, name: str, note: dict[str, Any]) -> bool:
             if parent != Path():
                 (folder / parent).rmdir()
     return True
+
+
+def _same_disk(artifact: Artifact, folder: Path) -> bool:
+    """Whether files can be links, which take no space."""
+    store = urlsplit(artifact.store.uri)
+    if store.scheme != "file":
+        return False
+    return os.stat(unquote(store.path)).st_dev == os.stat(folder).st_dev
 
 
 def _place(artifact: Artifact, entry: FileEntry, path: Path) -> None:

@@ -51,6 +51,10 @@ class Candidates:
         """The stored picture of a candidate."""
         return self.artifact.read(f"images/{identity}.png")
 
+    def png_size(self, identity: str) -> int:
+        """Bytes of that picture."""
+        return self.artifact.entry(f"images/{identity}.png").size
+
     def rgb(self, identity: str) -> Rgb:
         """The picture of a candidate, uint8 [H, W, 3]."""
         return open_rgb(self.png(identity), f"candidate {identity}")

@@ -103,18 +103,13 @@ def report_command(
     store: StoreOption = None,
 ) -> None:
     """Write a self-contained HTML report of what exists of the run."""
-    from hdgan.core.errors import RequestError
+    from hdgan.core.atomic_file import writing
     from hdgan.desk.report import render_report
     from hdgan.desk.run_artifacts import open_run
 
     html = render_report(open_run(run_file, store))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise RequestError(
-            f"--out {out}: cannot be written: {error.strerror or error}; name another file"
-        ) from None
+    with writing(out) as file:  # whole or not at all: an older report is not lost to a full disk
+        file.write(html.encode())
     typer.echo(f"report: {out}")
 
 

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hdgan.core.atomic_file import explain_os_error, writing
+from hdgan.core.disk_space import require_space
 from hdgan.core.errors import RequestError
 from hdgan.core.run import ClassConfig
 from hdgan.desk.candidates import Candidates
@@ -63,8 +65,8 @@ def export_candidates(
 ) -> int:
     """Write the pictures in `assigned`, classes, splits, guide and contact sheet; returns how many.
 
-    RequestError when the folder cannot be written or already holds pictures of other candidates,
-    which would be labelled and then refused.
+    RequestError when the folder already holds pictures of other candidates, which would be labelled
+    and then refused; StoreError when it cannot be written, NoSpace when its disk is too full.
     """
     wanted = {file_name(identity, split) for identity, split in assigned.items()}
     try:
@@ -79,11 +81,13 @@ def export_candidates(
                 f"{folder}: holds other PNG files ({', '.join(others[:3])}"
                 f"{', ...' if len(others) > 3 else ''}): choose an empty folder"
             )
+        sizes = {file_name(one, split): candidates.png_size(one) for one, split in assigned.items()}
+        missing = [size for name, size in sizes.items() if not (folder / name).exists()]
+        # And as much again for the overview.
+        require_space(folder, 2 * sum(missing), "the export")
         _write(candidates, assigned, classes, folder)
     except OSError as error:
-        raise RequestError(
-            f"{folder}: cannot be written: {error.strerror or error}; choose another folder"
-        ) from None
+        raise explain_os_error(error, "write", error.filename or folder) from None
     return len(wanted)
 
 
@@ -102,14 +106,14 @@ def _write(
     height = width = 0
     for identity, split in assigned.items():
         png = candidates.png(identity)
-        (folder / file_name(identity, split)).write_bytes(with_candidate_id(png, identity))
+        _put(folder / file_name(identity, split), with_candidate_id(png, identity))
         rgb = open_rgb(png, f"candidate {identity}")
         height, width = rgb.shape[:2]
         cells.append(Cell(rgb, f"{split} {identity}"))
-    (folder / CLASSES_FILE).write_text(classes_json(classes), encoding="utf-8")
-    (folder / SPLIT_FILE).write_text(_split_csv(assigned), encoding="utf-8")
+    _put(folder / CLASSES_FILE, classes_json(classes).encode())
+    _put(folder / SPLIT_FILE, _split_csv(assigned).encode())
     contact = sheet(in_rows(cells, _SHEET_COLUMNS), _SHEET_SIDE)
-    (folder / CONTACT_SHEET).write_bytes(encode_png(contact))
+    _put(folder / CONTACT_SHEET, encode_png(contact))
     counts: dict[str, int] = {}
     for split in assigned.values():
         counts[split] = counts.get(split, 0) + 1
@@ -121,7 +125,13 @@ def _write(
         classes="\n".join(f"  {n}  {c.name}  {c.color}" for n, c in enumerate(classes)),
         digits=len(next(iter(assigned))),
     )
-    (folder / GUIDE_FILE).write_text(guide, encoding="utf-8")
+    _put(folder / GUIDE_FILE, guide.encode())
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Whole or not at all: half a picture would be labelled, and then refused."""
+    with writing(path, durable=False) as file:
+        file.write(data)
 
 
 def classes_json(classes: Sequence[ClassConfig]) -> str:

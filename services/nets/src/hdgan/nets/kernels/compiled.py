@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -18,7 +19,8 @@ def compiled(function: F) -> F:
 
     No fast-math: sums keep their order, so that results depend on nothing but the numbers. The
     machine code is kept beside the source or in the user's cache folder (`NUMBA_CACHE_DIR` names
-    another); where neither may be written to, as in a read-only container, every process compiles.
+    another); where neither may be written to, as in a read-only container or on a full disk, every
+    process compiles.
     """
     try:
         kept: Any = numba.njit(nogil=True, cache=True)(function)
@@ -28,6 +30,13 @@ def compiled(function: F) -> F:
     # calls is compiled into it, from other files here; numba has no public way to say so.
     file = kept._cache._cache_file
     file._source_stamp = (file._source_stamp, _sources())
+    save = kept._cache.save_overload
+
+    def save_if_possible(*arguments: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*arguments)
+
+    kept._cache.save_overload = save_if_possible
     return cast(F, kept)
 
 

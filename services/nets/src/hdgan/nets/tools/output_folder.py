@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from hdgan.core.atomic_file import explain_os_error, writing
-from hdgan.core.errors import NoSpace, RequestError, StoreError
+from hdgan.core.atomic_file import writing
+from hdgan.core.disk_space import require_space
+from hdgan.core.errors import RequestError, StoreError
 from hdgan.core.store import open_store
 
 
@@ -29,15 +29,7 @@ def claim(folder: Path, names: Iterable[str], *, force: bool, size: int) -> None
         open_store(str(folder)).probe()
     except StoreError as error:
         raise type(error)(f"OUT {folder}: {error}") from None
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise explain_os_error(error, "look at", folder) from error
-    if size > free:
-        raise NoSpace(
-            f"OUT {folder}: {size / 1e9:.2f} GB may be needed but {free / 1e9:.2f} GB are free: "
-            "free some space or name a folder on another disk"
-        )
+    require_space(folder, size, "what may be written")
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
