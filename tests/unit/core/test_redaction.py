@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from hdgan.core.redaction import (
     redact_values,
     remember,
 )
+from hdgan.core.s3_connection import S3Connection
 
 KEY_ID = "AKIAQ3EXAMPLEQ3EXMPL"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2EifQ.c2lnbmF0dXJl-_x"
@@ -98,6 +100,18 @@ def test_what_was_read_from_a_file_is_remembered(monkeypatch: pytest.MonkeyPatch
     assert redact("mounted-value-1", {}) == "mounted-value-1"
     remember("mounted-value-1", "short")
     assert redact("mounted-value-1 short", {}) == f"{REDACTED} short"
+
+
+def test_credentials_in_files_are_remembered_when_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "_remembered", set())
+    (tmp_path / "AWS_ACCESS_KEY_ID").write_text("mounted-key-id-1")
+    (tmp_path / "AWS_SECRET_ACCESS_KEY").write_text("mounted/secret+1\n")
+    (tmp_path / "AWS_SESSION_TOKEN").write_text("mounted-token-1")
+    S3Connection(credentials=tmp_path).secrets()
+    text = "mounted-key-id-1 mounted/secret+1 mounted-token-1"
+    assert set(redact(text, {}).split()) == {REDACTED}
 
 
 def test_documents_are_redacted_at_any_depth_and_keep_their_shape() -> None:

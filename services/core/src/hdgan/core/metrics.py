@@ -16,6 +16,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from hdgan.core.progress import Progress
 from hdgan.core.redaction import redact
 
+SECONDS = 10.0
+"""How long a client may take to say what it wants."""
+
 
 class MetricsServer:
     """Serves what a stage reports until it is closed. Port 0 takes a free one (see `port`).
@@ -55,6 +58,8 @@ class MetricsServer:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SECONDS
+
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":

@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from hdgan.core.atomic_file import explain_os_error
 from hdgan.core.errors import StoreError
+from hdgan.core.redaction import remember
 from hdgan.core.retry_budget import RetryBudget
 from hdgan.core.s3_errors import ERRORS, BrokenAnswer, refuses_credentials, transient
 
@@ -77,6 +78,7 @@ class S3Connection:
                     raise explain_os_error(error, "read", place) from error
             elif name != "AWS_SESSION_TOKEN":
                 raise StoreError(f"there is no file {place} with the store's credentials")
+        remember(*found.values())
         return found
 
 
