@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -66,6 +67,7 @@ def build_command(
             arguments["TORCH"] = options.torch
         if options.torch_index:
             arguments["TORCH_INDEX"] = options.torch_index
+    refuse_credentials(arguments)
     dockerfile = rooms.folder_of(room).relative_to(rooms.ROOT) / "Dockerfile"
     command = [engine, "build", "-f", str(dockerfile), "-t", name]
     if engine == "buildah":
@@ -81,6 +83,16 @@ def build_command(
         if file:
             command += ["--secret", f"id={secret},src={file}"]
     return [*command, *shlex.split(options.engine_args), "."]
+
+
+def refuse_credentials(arguments: dict[str, str]) -> None:
+    """Build arguments and labels are in the image's history, its provenance and on the screen."""
+    for name, value in sorted(arguments.items()):
+        if re.search(r"://[^/\s]*@", value):
+            raise SystemExit(
+                f"images: {name} holds a user or password, which would be readable with the image: "
+                "leave it out; those of package indexes belong into the file PIP_CONF names"
+            )
 
 
 def _about() -> dict[str, str]:

@@ -28,6 +28,7 @@ from e2e.telling import NotSeen, Steps, complain
 from e2e.values import SERVER_PORT
 from fetch_slide import FetchError
 from hdgan.core.errors import HdganError
+from hdgan.core.redaction import guard_streams
 
 WRONG = 64
 FAILED = 1
@@ -117,6 +118,7 @@ def take_all(story: Story) -> None:
 
 def main() -> int:
     """Run it; returns the exit code."""
+    guard_streams()  # what pods and servers have said is shown when something fails
     try:
         options = read_options(os.environ)
         helm = list(helms().values())[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -222,3 +223,26 @@ def test_make_images_says_what_is_wrong(arguments: list[str], words: str) -> Non
 
     assert done.returncode != 0
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("name", ["TORCH_INDEX", "SOURCE"])
+def test_credentials_are_no_build_arguments(name: str, tmp_path: Path) -> None:
+    url = "https://alice:hunter2@packages.test/simple"
+    engine = tmp_path / "podman"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    arguments = ["--torch-index", url] if name == "TORCH_INDEX" else []
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    if name == "SOURCE":
+        environ["SOURCE"] = url
+    done = subprocess.run(
+        [sys.executable, "images/build.py", "--engine", "podman", *arguments, "extractor"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"{name} holds a user or password" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
