@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,16 +9,22 @@ from typing import Any
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.errors import InputMissing
+from hdgan.core.json_documents import MAX_BYTES, JsonError, parse_object
 from hdgan.core.run import AnnotationsConfig
+from hdgan.core.well_formed import well_formed
 from hdgan.desk.pictures import Rgb, open_rgb
+from hdgan.desk.png_text import CANDIDATE_ID
 from hdgan.desk.splits import SPLITS, Split, SplitCounts, assign_splits
 
 
-def read_json(artifact: Artifact, name: str) -> Any:
-    """A JSON file of an artifact. InputMissing when it is not JSON: the artifact is damaged."""
+def read_json(artifact: Artifact, name: str) -> dict[str, Any]:
+    """A JSON object of an artifact. InputMissing when it is none: the artifact is damaged."""
     try:
-        return json.loads(artifact.read(name))
-    except ValueError as error:
+        if artifact.entry(name).size > MAX_BYTES:
+            raise JsonError(f"it has {artifact.entry(name).size} bytes")
+        # NaN: what a training that diverged has measured.
+        return parse_object(artifact.read(name), nan=True)
+    except JsonError as error:
         raise InputMissing(f"{artifact.uri(name)}: is not JSON: {error}") from None
 
 
@@ -33,7 +38,7 @@ class Candidates:
     def document(self) -> dict[str, Any]:
         """candidates.json."""
         document = read_json(self.artifact, "candidates.json")
-        if not isinstance(document, dict) or "images" not in document:
+        if "images" not in document or "generator" not in document:
             raise InputMissing(f"{self.artifact.uri('candidates.json')}: lists no images")
         return document
 
@@ -45,7 +50,14 @@ class Candidates:
     @cached_property
     def ids(self) -> list[str]:
         """Ids in the order they were drawn."""
-        return [str(image["id"]) for image in self.document["images"]]
+        with well_formed(self.artifact):
+            ids = [str(image["id"]) for image in self.document["images"]]
+            for one in ids:  # they become names of files
+                if not CANDIDATE_ID.fullmatch(one):
+                    raise ValueError(f"{one[:80]!r} is no candidate id")
+            if len(set(ids)) < len(ids):
+                raise ValueError("it lists a candidate twice")
+            return ids
 
     def png(self, identity: str) -> bytes:
         """The stored picture of a candidate."""
@@ -72,10 +84,10 @@ def published_splits(annotations: Artifact | None) -> dict[str, Split]:
     """The splits that annotations published so far have fixed; empty without any."""
     if annotations is None:
         return {}
-    images = read_json(annotations, "annotations.json")["images"]
     splits: dict[str, Split] = {}
-    for image in images:
-        for split in SPLITS:
-            if image["split"] == split:
-                splits[str(image["id"])] = split
+    with well_formed(annotations):
+        for image in read_json(annotations, "annotations.json")["images"]:
+            for split in SPLITS:
+                if image["split"] == split:
+                    splits[str(image["id"])] = split
     return splits

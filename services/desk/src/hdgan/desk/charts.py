@@ -33,8 +33,15 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 
+MAX_DRAWN = 1e30
+
 Series = Mapping[str, Sequence[tuple[float, float]]]
 """Points (x, y) of each line by its name."""
+
+
+def drawable(value: object) -> bool:
+    """Whether a number can be drawn: it is one, and axes can be made for it."""
+    return isinstance(value, int | float) and abs(value) < MAX_DRAWN
 
 
 def line_panels(panels: Mapping[str, Series], x_label: str) -> bytes:
@@ -44,7 +51,8 @@ def line_panels(panels: Mapping[str, Series], x_label: str) -> bytes:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             for (name, points), colour in zip(series.items(), _COLOURS, strict=False):
-                xs, ys = [x for x, _ in points], [y for _, y in points]
+                drawn = [(x, y) for x, y in points if drawable(x) and drawable(y)]
+                xs, ys = [x for x, _ in drawn], [y for _, y in drawn]
                 # A line of few points shows them: one alone would be invisible.
                 marker = "o" if len(points) <= _MARKED else ""
                 axis.plot(
@@ -67,7 +75,8 @@ def grouped_bars(groups: Mapping[str, Sequence[float]], names: Sequence[str]) ->
         for number, (group, values) in enumerate(groups.items()):
             left = [n - 0.4 + width * (number + 0.5) for n in range(len(names))]
             colour = _COLOURS[number % len(_COLOURS)]
-            bars = axis.bar(left, [100 * v for v in values], width, label=group, color=colour)
+            shares = [100 * v if drawable(v) else 0.0 for v in values]
+            bars = axis.bar(left, shares, width, label=group, color=colour)
             axis.bar_label(bars, fmt="%.1f", fontsize=7)
         axis.set_xticks(range(len(names)), names)
         axis.set_ylabel("% of pixels")
@@ -80,8 +89,8 @@ def histogram(values: Sequence[float], marker: float | None, x_label: str) -> by
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.8, 2.6), layout="constrained")
         axis: Axes = figure.subplots()
-        axis.hist(list(values), bins=30, color=_COLOURS[0])
-        if marker is not None:
+        axis.hist([value for value in values if drawable(value)], bins=30, color=_COLOURS[0])
+        if marker is not None and drawable(marker):
             axis.axvline(marker, color=_COLOURS[1], linestyle="--", linewidth=1.3)
         axis.set_xlabel(x_label)
         axis.set_ylabel("images")

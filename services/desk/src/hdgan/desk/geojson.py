@@ -17,12 +17,17 @@ from hdgan.core.geojson import GeoJsonError, Shape, count_vertices, feature_shap
 from hdgan.core.masks import UNLABELLED
 from hdgan.core.run import ClassConfig
 from hdgan.desk.png_text import CANDIDATE_ID
-from hdgan.desk.rasterise import fill_polygon
+from hdgan.desk.rasterise import bounding_rows_and_columns, crossings, fill_polygon
 
 # A brush may stray over the border; a shape further out was drawn on another image or at another
 # scale.
 BORDER_SHARE = 0.05
 MIN_BORDER = 2.0
+
+# Pixels that are looked at for all shapes of an image, and how many of them one crossing of an edge
+# and a row costs. A brushed annotation of a 4096 px image has some ten million; this is a minute.
+MAX_WORK = 4_000_000_000
+CROSSING_WORK = 4
 
 
 @dataclass
@@ -116,12 +121,24 @@ def draw(
             )
             continue
         fitting.append(shape)
+    work = 0
     for shape in sorted(fitting, key=lambda item: indices[item.class_name]):
-        inside = fill_polygon(shape.rings, height, width)
+        rows, columns = bounding_rows_and_columns(shape.rings, height, width)
+        tall, wide = rows.stop - rows.start, columns.stop - columns.start
+        work += tall * wide + CROSSING_WORK * crossings(shape.rings, height)
+        if work > MAX_WORK:
+            problems.append(
+                f"feature {shape.feature}: the shapes up to this one cover the image many times "
+                "over, or run up and down it many times: simplify them"
+            )
+            break
+        # Only the part of the image that the shape can touch.
+        corner = (columns.start, rows.start)
+        inside = fill_polygon(shape.rings, tall, wide, corner)
         if not inside.any():
             problems.append(
                 f"feature {shape.feature}: a {shape.class_name} shape covers no pixel centre; "
                 "delete it or draw it larger"
             )
-        mask[inside] = indices[shape.class_name]
+        mask[rows, columns][inside] = indices[shape.class_name]
     return mask, problems

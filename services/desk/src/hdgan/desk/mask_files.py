@@ -6,14 +6,15 @@ RGB and RGBA PNGs in exactly the class colours; 8-bit grey PNGs whose values are
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hdgan.core.masks import UNLABELLED
+from hdgan.core.errors import HdganError
+from hdgan.core.masks import MAX_SIDE, UNLABELLED
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.run import ClassConfig
 
 MAX_BYTES = 128 << 20
@@ -22,8 +23,10 @@ _SHOWN = 4
 Mask = npt.NDArray[np.uint8]
 
 
-class MaskError(Exception):
+class MaskError(HdganError):
     """The file is no usable mask; the message says why and what to do."""
+
+    exit_code = 64
 
 
 def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: int) -> Mask:
@@ -31,7 +34,7 @@ def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: i
     if len(data) > MAX_BYTES:
         raise MaskError(f"has {len(data)} bytes, at most {MAX_BYTES} are read")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with open_picture(data, max_pixels=MAX_SIDE**2) as picture:
             # Checked before anything is decoded, so a huge or hostile file costs nothing.
             if picture.size != (width, height):
                 raise MaskError(
@@ -40,7 +43,7 @@ def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: i
                 )
             picture.load()
             return _interpret(picture, classes)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except PictureError as error:
         raise MaskError(f"cannot be read as a PNG ({error}): save it again") from None
 
 

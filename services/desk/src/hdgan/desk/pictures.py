@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hdgan.core.errors import DataError
 from hdgan.core.masks import UNLABELLED
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.run import ClassConfig
 
 Rgb = npt.NDArray[np.uint8]
@@ -29,11 +30,9 @@ _GAP = 6
 def open_rgb(data: bytes, what: str, max_pixels: int = MAX_PIXELS) -> Rgb:
     """Decode to uint8 [H, W, 3]. DataError names `what` when it is broken or too large."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > max_pixels:
-                raise DataError(f"{what}: {picture.width} x {picture.height} px is too large")
+        with open_picture(data, formats=("PNG", "JPEG"), max_pixels=max_pixels) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except PictureError as error:
         raise DataError(f"{what}: cannot be read as a picture: {error}") from None
 
 

@@ -6,15 +6,17 @@ Every section asks for the artifacts it needs; where one is missing the page say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.run import ClassConfig
+from hdgan.core.well_formed import well_formed
 from hdgan.desk import charts, report_facts, report_figures
 from hdgan.desk.candidates import Candidates, read_json
 from hdgan.desk.pictures import open_rgb
@@ -28,6 +30,8 @@ _LABELLED_SHOWN = 18
 _FIGURE_2_ROWS = 8
 _PAIRS_SHOWN = 12
 
+_Made = TypeVar("_Made")
+
 
 def render_report(view: RunArtifacts) -> str:
     """The HTML of a run's report, without links to anything outside the page."""
@@ -36,7 +40,9 @@ def render_report(view: RunArtifacts) -> str:
     )
     source = resources.files("hdgan.desk").joinpath("templates/report.html.j2")
     template = environment.from_string(source.read_text("utf-8"))
-    return template.render(**report_context(view))
+    context = report_context(view)
+    with well_formed(f"what run {view.run.metadata.name} has made in {view.store.uri}"):
+        return template.render(**context)
 
 
 def report_context(view: RunArtifacts) -> dict[str, Any]:
@@ -46,23 +52,37 @@ def report_context(view: RunArtifacts) -> dict[str, Any]:
     candidates = Candidates(found["candidates"]) if "candidates" in found else None
     classifier, annotations = found.get("classifier"), found.get("annotations")
     scores = read_json(classifier, "scores.json") if classifier else None
-    balance = report_facts.annotation_balance(annotations, len(classes)) if annotations else None
-    dataset = _dataset(found.get("dataset"), classes, balance)
+    balance = _section(annotations, lambda one: report_facts.annotation_balance(one, len(classes)))
+    dataset = _section(found.get("dataset"), lambda one: _dataset(one, classes, balance))
+    side = view.run.spec.tiler.tile_size
+    labels = candidates.artifact if candidates and annotations is None else annotations
     context: dict[str, Any] = {
         "name": view.run.metadata.name,
         "store": view.store.uri,
         "classes": [{"index": i, **asdict_class(c)} for i, c in enumerate(classes)],
-        "tiles": _tiles(found.get("tiler")),
-        "training": _training(found.get("gan-trainer"), view.run.spec.tiler.tile_size),
-        "candidates": _candidates(candidates, annotations, classes),
-        "scores": _scores(scores, classes, classifier, candidates, annotations),
+        "tiles": _section(found.get("tiler"), _tiles),
+        "training": _section(found.get("gan-trainer"), lambda one: _training(one, side)),
+        "candidates": _section(labels, lambda _: _candidates(candidates, annotations, classes)),
+        "scores": _section(
+            classifier, lambda _: _scores(scores, classes, classifier, candidates, annotations)
+        ),
         "dataset": dataset,
         "lineage": [asdict(row) for row in report_facts.lineage(found, view.statuses)],
         "missing": {s.name: s.reason for s in view.statuses if s.state != "done"},
     }
     context["verdict"], context["verdict_kind"] = _verdict(view, dataset)
-    context["facts"] = _facts(view, context, scores)
+    with well_formed(classifier) if classifier else nullcontext():
+        context["facts"] = _facts(view, context, scores)
     return context
+
+
+def _section(artifact: Artifact | None, make: Callable[[Artifact], _Made]) -> _Made | None:
+    """What is made of an artifact, None where there is none. InputMissing where its documents are
+    not what they have to be."""
+    if artifact is None:
+        return None
+    with well_formed(artifact):
+        return make(artifact)
 
 
 def asdict_class(entry: ClassConfig) -> dict[str, str]:
@@ -113,9 +133,7 @@ def _facts(view: RunArtifacts, context: dict[str, Any], scores: Any) -> list[Fac
     return facts
 
 
-def _tiles(artifact: Artifact | None) -> dict[str, Any] | None:
-    if artifact is None:
-        return None
+def _tiles(artifact: Artifact) -> dict[str, Any]:
     document = read_json(artifact, "slides.json")
     slides = report_facts.slides(document)
     return {
@@ -138,9 +156,7 @@ def _tiles(artifact: Artifact | None) -> dict[str, Any] | None:
     }
 
 
-def _training(artifact: Artifact | None, tile: int) -> dict[str, Any] | None:
-    if artifact is None:
-        return None
+def _training(artifact: Artifact, tile: int) -> dict[str, Any]:
     panels = report_facts.training_panels(artifact)
     points = [x for lines in panels.values() for line in lines.values() for x, _ in line]
     pair = [
@@ -248,10 +264,8 @@ def _reliability(test: dict[str, Any]) -> Picture | None:
 
 
 def _dataset(
-    artifact: Artifact | None, classes: Sequence[ClassConfig], balance: list[float] | None
-) -> dict[str, Any] | None:
-    if artifact is None:
-        return None
+    artifact: Artifact, classes: Sequence[ClassConfig], balance: list[float] | None
+) -> dict[str, Any]:
     facts = report_facts.dataset_facts(artifact, classes)
     groups = {"annotations": balance, "dataset": facts.balance}
     present = {name: values for name, values in groups.items() if values is not None}

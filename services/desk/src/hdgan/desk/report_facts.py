@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,10 +11,17 @@ from typing import Any
 import numpy as np
 
 from hdgan.core.artifact import Artifact
+from hdgan.core.errors import InputMissing
+from hdgan.core.json_documents import MAX_BYTES, JsonError, parse_object
 from hdgan.core.masks import decode_mask
+from hdgan.core.parquet_tables import ParquetError, read_parquet
 from hdgan.core.pipeline import NodeStatus
 from hdgan.core.run import ClassConfig
 from hdgan.desk.candidates import read_json
+from hdgan.desk.charts import drawable
+
+MAX_POINTS = 5000
+"""Of a curve: more cannot be told apart on the page."""
 
 BASELINE_TITLES = {
     "features": "generator features",
@@ -142,11 +147,29 @@ def in_words(rejected: Mapping[str, int]) -> str:
     return ", ".join(known + other) or "none"
 
 
+def _records(artifact: Artifact, name: str) -> list[dict[str, Any]]:
+    """The lines of a log. InputMissing where one is no JSON object."""
+    try:
+        if artifact.entry(name).size > MAX_BYTES:
+            raise JsonError(f"it has {artifact.entry(name).size} bytes")
+        return [parse_object(line, nan=True) for line in artifact.read(name).splitlines()]
+    except JsonError as error:
+        raise InputMissing(f"{artifact.uri(name)}: is no log of JSON lines: {error}") from error
+
+
+def _points(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(kimg, value) of the records that have both as numbers that can be drawn, evenly thinned out
+    where they are very many."""
+    found = [(r["kimg"], r[name]) for r in records if name in r and "kimg" in r]
+    drawn = [(float(x), float(y)) for x, y in found if drawable(x) and drawable(y)]
+    return drawn[:: len(drawn) // MAX_POINTS + 1]
+
+
 def training_panels(artifact: Artifact) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Curves of training.jsonl over kimg: panels by title, lines by name; {} without records."""
     if "training.jsonl" not in artifact:
         return {}
-    records = [json.loads(line) for line in artifact.read("training.jsonl").splitlines()]
+    records = _records(artifact, "training.jsonl")
     wanted = {
         "losses": {"lossG": "generator", "lossD": "discriminator"},
         "ADA probability": {"adaP": "p"},
@@ -154,10 +177,7 @@ def training_panels(artifact: Artifact) -> dict[str, dict[str, list[tuple[float,
     }
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for title, names in wanted.items():
-        lines = {
-            label: [(r["kimg"], r[name]) for r in records if name in r and "kimg" in r]
-            for name, label in names.items()
-        }
+        lines = {label: _points(records, name) for name, label in names.items()}
         lines = {label: points for label, points in lines.items() if points}
         if lines:
             panels[title] = lines
@@ -169,8 +189,8 @@ def kid_lines(artifact: Artifact) -> dict[str, list[tuple[float, float]]]:
     """KID over kimg, and what half of the training tiles give as a floor; {} if not measured."""
     if "metrics.jsonl" not in artifact:
         return {}
-    records = [json.loads(line) for line in artifact.read("metrics.jsonl").splitlines()]
-    points = [(float(r["kimg"]), float(r["kid"])) for r in records if "kid" in r and "kimg" in r]
+    records = _records(artifact, "metrics.jsonl")
+    points = _points(records, "kid")
     if not points:
         return {}
     floor = _evaluation(artifact).get("floor", {}).get("whole")
@@ -248,10 +268,11 @@ class DatasetFacts:
 
 def dataset_facts(dataset: Artifact, classes: Sequence[ClassConfig]) -> DatasetFacts:
     """Read index.parquet."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(io.BytesIO(dataset.read("index.parquet")))
     columns = [f"fraction_{entry.name}" for entry in classes]
+    try:
+        table = read_parquet(dataset.read("index.parquet"), ["id", *columns])
+    except ParquetError as error:
+        raise InputMissing(f"{dataset.uri('index.parquet')}: {error}") from error
     balance = None
     if table.num_rows and all(name in table.column_names for name in columns):
         balance = [float(np.mean(table.column(name).to_numpy())) for name in columns]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from hdgan.core.artifact import Artifact
+from hdgan.core.dataset_pairs import MAX_MEMBER_BYTES
 from hdgan.core.errors import DataError
 from hdgan.core.masks import decode_mask
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.run import ClassConfig
 from hdgan.core.tar_shards import read_shard
 from hdgan.desk.candidates import Candidates
 from hdgan.desk.pictures import (
+    MAX_PIXELS,
     Cell,
     Rgb,
     colour_mask,
@@ -182,7 +184,7 @@ def dataset_sheet(dataset: Artifact, classes: Sequence[ClassConfig], pairs: int)
 def _first_pairs(path: Path, pairs: int) -> dict[str, dict[str, bytes]]:
     """Members of the first `pairs` whole ids of a shard, by id and kind."""
     found: dict[str, dict[str, bytes]] = {}
-    for name, data in read_shard(path):
+    for name, data in read_shard(path, max_member=MAX_MEMBER_BYTES):
         identity, _, kind = name.partition(".")
         if identity not in found and len(found) == pairs:
             break
@@ -193,9 +195,11 @@ def _first_pairs(path: Path, pairs: int) -> dict[str, dict[str, bytes]]:
 def _uncertainty_rgb(data: bytes, identity: str) -> Rgb:
     """A 16-bit uncertainty PNG as grey, brighter where less certain; 0.5 and more is white."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with open_picture(data, max_pixels=MAX_PIXELS) as picture:
+            if picture.mode not in ("I;16", "I", "L"):
+                raise PictureError(f"it is of mode {picture.mode}")
             values = np.asarray(picture, dtype=np.float64)
-    except (OSError, SyntaxError) as error:
+    except PictureError as error:
         raise DataError(f"uncertainty of {identity}: cannot be read: {error}") from None
     scaled = np.clip(values / 65535 * 2, 0, 1) * 255
     return np.repeat(scaled.astype(np.uint8)[..., None], 3, axis=2)

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import shapely
 
-from hdgan.core.geojson import GeoJsonError, count_vertices, feature_shapes, load_features
+from hdgan.core.geojson import (
+    GeoJsonError,
+    Ring,
+    count_vertices,
+    feature_shapes,
+    load_features,
+)
 from hdgan.core.geojson import class_name as class_of
 from hdgan.tiler.grid import Rect
 from hdgan.tiler.slide import SlideError
+
+# Pairs of edges whose boxes meet: ten or so for each edge of a shape drawn by hand, each counted
+# twice, and each with itself.
+MEETINGS_PER_EDGE = 100
+MIN_MEETINGS = 4_000_000
+QUERY_EDGES = 64
 
 
 class Compartments:
@@ -53,7 +66,34 @@ def parse_compartments(data: bytes, classes: Sequence[str]) -> Compartments:
             f"has no outline of {', '.join(classes)} (tiler.compartments); its classes are "
             f"{', '.join(present[:10]) or 'none'}"
         )
-    return Compartments([_polygon(shape.rings) for shape in shapes])
+    _check_crossings([ring for shape in shapes for ring in shape.rings])
+    try:
+        return Compartments([_polygon(shape.rings) for shape in shapes])
+    except shapely.errors.ShapelyError as error:
+        words = str(error).splitlines()[0][:200]
+        raise SlideError(f"has outlines that cannot be used ({words}); draw them again") from error
+
+
+def _check_crossings(rings: Sequence[Ring]) -> None:
+    """SlideError if so many edges lie across each other that joining the outlines has no end.
+
+    The work of making an area valid, and of joining areas, grows with the number of places where
+    edges cross, up to the square of the number of edges. Those whose boxes meet are counted: a few
+    for each edge of what is drawn by hand.
+    """
+    starts = np.concatenate(rings)
+    ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+    boxes = shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1])
+    tree = shapely.STRtree(boxes)
+    found, most = 0, max(MIN_MEETINGS, MEETINGS_PER_EDGE * len(boxes))
+    for first in range(0, len(boxes), QUERY_EDGES):
+        found += tree.query(boxes[first : first + QUERY_EDGES]).shape[1]
+        if found > most:
+            raise SlideError(
+                f"has outlines whose {len(boxes)} edges lie across each other in very many places; "
+                "simplify them, or draw them again"
+            )
 
 
 def _polygon(rings: Sequence[Any]) -> Any:

@@ -14,14 +14,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hdgan.core.errors import RequestError
+from hdgan.core.parquet_tables import read_parquet
 
 Holdout = Literal["case", "spatial"]
+
+MAX_FOLD_ROWS = 1_000_000
+MAX_FOLD_BYTES = 256 << 20
 
 FOLDS_SCHEMA = pa.schema(
     [
@@ -220,11 +224,21 @@ def write_folds(rows: Sequence[FoldRow]) -> bytes:
 def read_folds(data: bytes, source: str) -> list[FoldRow]:
     """Rows of a `folds.parquet`; RequestError (64) where it is something else."""
     try:
-        table = pq.read_table(io.BytesIO(data)).cast(FOLDS_SCHEMA)
+        table = read_parquet(
+            data, FOLDS_SCHEMA.names, max_rows=MAX_FOLD_ROWS, max_bytes=MAX_FOLD_BYTES
+        )
+        rows = table.cast(FOLDS_SCHEMA).to_pylist()
     except (pa.ArrowException, ValueError) as error:
         raise RequestError(f"{source}: is no folds.parquet ({error})") from error
     names = [field.name for field in fields(FoldRow)]
-    return [FoldRow(**{name: row[name] for name in names}) for row in table.to_pylist()]
+    found = [FoldRow(**{name: row[name] for name in names}) for row in rows]
+    for row in found:
+        if row.holdout not in get_args(Holdout) or row.axis not in (None, "x", "y"):
+            raise RequestError(
+                f"{source}: is no folds.parquet (holdout {row.holdout[:40]!r}, axis "
+                f"{str(row.axis)[:40]!r})"
+            )
+    return found
 
 
 def _check_range(rows: Sequence[FoldRow], folds: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hdgan.tiler.slide import SlideError
 
 # The description of a slide has some kB; a plate with thousands of fields a few MB.
 MAX_CHARACTERS = 16 << 20
+MAX_ELEMENTS = 1_000_000
 
 # Micrometres per unit, as OME spells them; "pixel" and "reference frame" are no lengths.
 MICROMETRES = {
@@ -62,6 +64,11 @@ def parse_ome(description: str) -> list[OmeImage]:
             f"has an OME description of {len(description)} characters, more than {MAX_CHARACTERS}; "
             "export it again without annotations"
         )
+    if description.count("<") > MAX_ELEMENTS:
+        raise SlideError(
+            f"has an OME description of more than {MAX_ELEMENTS} elements; export it again without "
+            "annotations"
+        )
     if "<!DOCTYPE" in description or "<!ENTITY" in description:
         raise SlideError("has an OME description with a DOCTYPE, which OME-XML never has")
     try:
@@ -82,17 +89,17 @@ def _image(image: ET.Element, powers: dict[str | None, float | None]) -> OmeImag
     if pixels is None:
         raise ValueError("an Image without Pixels")
     channels = tuple(
-        int(channel.get("SamplesPerPixel", "1")) for channel in _children(pixels, "Channel")
+        _whole(channel.get("SamplesPerPixel", "1")) for channel in _children(pixels, "Channel")
     )
     data = list(_children(pixels, "TiffData"))
     settings = next(_children(image, "ObjectiveSettings"), None)
     return OmeImage(
-        width=int(pixels.get("SizeX", "")),
-        height=int(pixels.get("SizeY", "")),
+        width=_whole(pixels.get("SizeX", "")),
+        height=_whole(pixels.get("SizeY", "")),
         pixel_type=pixels.get("Type", ""),
-        channels=channels or (int(pixels.get("SizeC", "1")),),
-        planes=int(pixels.get("SizeZ", "1")) * int(pixels.get("SizeT", "1")),
-        ifd=min((int(one.get("IFD", "0")) for one in data), default=0),
+        channels=channels or (_whole(pixels.get("SizeC", "1")),),
+        planes=_whole(pixels.get("SizeZ", "1")) * _whole(pixels.get("SizeT", "1")),
+        ifd=min((_whole(one.get("IFD", "0")) for one in data), default=0),
         files=frozenset(
             name
             for one in data
@@ -108,6 +115,13 @@ def _micrometres(pixels: ET.Element, name: str) -> float | None:
     value = _positive(pixels.get(name))
     unit = MICROMETRES.get(pixels.get(f"{name}Unit", "µm"))
     return None if value is None or unit is None else value * unit
+
+
+def _whole(text: str) -> int:
+    """A size or a number of something, as the schema has it: not negative, at most 9 digits."""
+    if re.fullmatch(r"[ \t\r\n]*\+?[0-9]{1,9}[ \t\r\n]*", text) is None:
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(text)
 
 
 def _positive(text: str | None) -> float | None:

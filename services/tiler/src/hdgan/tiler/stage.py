@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from hdgan.core.errors import DataError, InternalError, RequestError
+from hdgan.core.errors import DataError, InputMissing, InternalError, RequestError
+from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.pieces import Pieces, missing_pieces, pieces_of_part
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import SlidesConfig, TilerConfig
@@ -41,6 +41,9 @@ from hdgan.tiler.sources import described, name_clashes
 from hdgan.tiler.unit import STAGE as UNIT_STAGE
 from hdgan.tiler.unit import Task, Unit, find_unit, parquet_bytes
 from hdgan.tiler.workers import Bench, cut_all
+
+MAX_SHEET_PIXELS = 1 << 24
+"""Of one slide's part of a contact sheet: some thousand pixels across, some hundred high."""
 
 TILER_INDEX_SCHEMA = pa.schema(
     [
@@ -381,11 +384,20 @@ def _contact(shown: Sequence[_Cut], config: TilerConfig, sheet: str) -> Image.Im
     sheets = [
         (
             f"{slide.name}: {slide.summary}",
-            Image.open(io.BytesIO(slide.unit.artifact.read(sheet))),
+            _sheet(slide.unit, sheet),
         )
         for slide in shown
     ]
     return contact_sheet(title, sheets)
+
+
+def _sheet(unit: Unit, name: str) -> Image.Image:
+    """A contact sheet of a slide."""
+    try:
+        with open_picture(unit.artifact.read(name), max_pixels=MAX_SHEET_PIXELS) as picture:
+            return picture.convert("RGB")
+    except PictureError as error:
+        raise InputMissing(f"{unit.artifact.uri(name)}: {error}") from error
 
 
 def _say_cut(context: StageContext, unit: Unit, about: dict[str, Any], seconds: float) -> None:

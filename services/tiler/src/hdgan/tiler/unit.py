@@ -19,12 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
+from hdgan.core.json_documents import parse_object
+from hdgan.core.parquet_tables import read_parquet
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import TilerConfig, semantic
 from hdgan.core.slide_facts import OutlinesFile, outlines_identity
 from hdgan.core.slides import SlideFile
 from hdgan.core.store import Store
 from hdgan.core.tar_shards import write_shard
+from hdgan.core.well_formed import well_formed
 from hdgan.tiler.compartments import parse_compartments
 from hdgan.tiler.cut import Cutting, Tile, examine, plan_cutting
 from hdgan.tiler.grid import Rect
@@ -91,12 +94,22 @@ class Unit:
 
     def facts(self) -> dict[str, Any]:
         """`slide.json`."""
-        facts: dict[str, Any] = json.loads(self.artifact.read("slide.json"))
-        return facts
+        with well_formed(self.artifact):
+            facts = parse_object(self.artifact.read("slide.json"))
+            tiles = facts["tiles"]
+            counts = (tiles["examined"], tiles["accepted"], *tiles["rejected"].values())
+            sizes = (*facts["dimensions"], *counts)
+            if len(facts["dimensions"]) != 2 or any(type(one) is not int for one in sizes):
+                raise ValueError("sizes and counts are whole numbers")
+            float(facts["slideMpp"][0])
+            bool(facts["upsampled"])
+            return facts
 
     def index(self) -> pa.Table:
         """Accepted tiles, UNIT_INDEX_SCHEMA."""
-        return pq.read_table(io.BytesIO(self.artifact.read("index.parquet")))
+        with well_formed(self.artifact):
+            table = read_parquet(self.artifact.read("index.parquet"), UNIT_INDEX_SCHEMA.names)
+            return table.cast(UNIT_INDEX_SCHEMA)
 
 
 @dataclass(frozen=True)
