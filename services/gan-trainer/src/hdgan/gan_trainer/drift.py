@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from hdgan.core.artifact import Artifact
+from hdgan.core.json_documents import parse_object
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import GanTrainerConfig
 from hdgan.core.stage import Stage, StageContext
@@ -166,8 +167,8 @@ def _when_trained(generator: Artifact) -> Any:
     if "evaluation.json" not in generator:
         return None
     try:
-        return json.loads(generator.read("evaluation.json")).get("kid")
-    except (ValueError, AttributeError):
+        return parse_object(generator.read("evaluation.json"), nan=True).get("kid")
+    except ValueError:
         return None
 
 

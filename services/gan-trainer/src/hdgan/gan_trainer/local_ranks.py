@@ -8,7 +8,6 @@ every process has them already, and nothing is started here.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from hdgan.core.errors import InternalError, RequestError, Stopped
+from hdgan.core.events import MAX_LINE, parse_event
 from hdgan.core.machines import NODES, node_rank, whole_number
 
 PARENT = "HDGAN_RANK_PARENT"
@@ -149,12 +149,9 @@ class LocalRanks:
         """Read what a process prints (its last error) and take note of how it ends."""
         message, kind = "", ""
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and event.get("event") == "error":
+        while line := process.stdout.readline(MAX_LINE):
+            event = parse_event(line.decode(errors="replace"))
+            if event is not None and event["event"] == "error":
                 message, kind = str(event.get("message", "")), str(event.get("error", ""))
         code = process.wait()
         if code in (0, 75) or self._closing.is_set():

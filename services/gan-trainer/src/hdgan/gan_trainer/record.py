@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hdgan.core.json_documents import parse_object
 from hdgan.gan_trainer.training_log import TrainingLog
 
 _LOG = "training.jsonl"
@@ -69,7 +70,7 @@ class TrainingRecord:
     def restore(self, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> None:
         """Take what `files()` and `meta()` gave."""
         self.log.restore(files[_LOG], meta["log"])
-        self.metrics = [json.loads(line) for line in files[_METRICS].splitlines()]
+        self.metrics = [parse_object(line, nan=True) for line in files[_METRICS].splitlines()]
         self.grids = {name: files[f"{_GRID_PREFIX}{name}"] for name in meta["grids"]}
         self.measured_at, self.drawn_at = int(meta["measuredAt"]), int(meta["drawnAt"])
         self.best = files.get(_BEST)

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from hdgan.core.errors import HdganError
 from hdgan.core.work import SavedState, WorkState
 from hdgan.gan_trainer.record import TrainingRecord
 from hdgan.gan_trainer.training import Training
 from hdgan.nets import checkpoint
+from hdgan.nets.tensor_files import read_tensors
 
 _OPTIMIZERS = "optimizers.safetensors"
 
@@ -88,9 +89,18 @@ def restore_state(
             (checkpoint.DISCRIMINATOR, training.discriminator),
         ):
             checkpoint.load_weights(module, files[name], name)
-        training.restore_optimizers(load(files[_OPTIMIZERS]), meta["counters"])
+        training.restore_optimizers(read_tensors(files[_OPTIMIZERS]), meta["counters"])
         record.restore(files, meta["record"])
-    except (KeyError, RuntimeError, HdganError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+        HdganError,
+    ) as error:
         raise HdganError(
             f"the saved training state does not fit this run's networks ({error}): this is a bug, "
             "please report it with the run file"

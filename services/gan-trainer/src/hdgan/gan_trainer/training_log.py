@@ -7,6 +7,8 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from hdgan.core.json_documents import parse_object
+
 
 def tick_images(total_images: int) -> int:
     """Images per record: about 200 records in all, never more often than every 250 images."""
@@ -58,7 +60,7 @@ class TrainingLog:
 
     def restore(self, jsonl: bytes, state: dict[str, Any]) -> None:
         """Take what `to_jsonl()` and `state()` gave."""
-        self.records = [json.loads(line) for line in jsonl.splitlines()]
+        self.records = [parse_object(line, nan=True) for line in jsonl.splitlines()]
         self._closed_at = int(state["closedAt"])
         self._sums = defaultdict(float, state["sums"])
         self._counts = defaultdict(int, state["counts"])

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_digest
+from hdgan.core.errors import InputMissing
 from hdgan.core.pins import Pins
 from hdgan.core.store import Store
 from hdgan.core.tiles import iter_tiles
 from hdgan.gan_trainer.metrics.memorisation import orientations
 from hdgan.gan_trainer.metrics.views import View, view
 from hdgan.nets.image_features import FeatureExtractor
+from hdgan.nets.tensor_files import TensorFileError, read_npy
 
 STAGE = "tile-features"
 VERSION = 1
@@ -87,8 +89,10 @@ def tile_features(
         )
         making.add_bytes(_FILE, buffer.getvalue())
         known = making.commit({})
-    features = np.load(io.BytesIO(known.read(_FILE)), allow_pickle=False)
-    return np.asarray(features, dtype=np.float32)
+    try:
+        return read_npy(known.read(_FILE))
+    except TensorFileError as error:
+        raise InputMissing(f"{known.uri(_FILE)} holds no features: {error}: delete it") from error
 
 
 def _compute(
