@@ -246,6 +246,7 @@ def test_what_others_have_put_there_is_named_and_never_touched(aging: Aging) -> 
         f"pins/r/use-{'0' * 64}.json",
         "datasets/d/releases/r.json",
         "datasets/d/folds.json",
+        f"datasets/d/folds/00000001-{'0' * 16}.json",
         f"annotations/{'0' * 64}/000001.json",
         f"runs/r/{'0' * 64}.json",
     ],
@@ -375,6 +376,18 @@ def test_files_that_a_run_takes_over_are_never_removed_under_it(
     assert (artifact is None) == (run.failure is not None)
     if artifact is not None:
         assert artifact.read("one.bin") == b"1"
+
+
+def test_a_run_that_has_just_taken_files_over_does_not_lose_them(aging: Aging) -> None:
+    key = unfinished(aging)
+    gc = until(collector(aging), "delete work/")
+    run = until(Actor("run", take_over(key), aging.store), "put artifacts/")
+    gc.finish()
+    run.finish()
+    assert run.failure is None
+    artifact = open_artifact(aging.store, "dataset", key)
+    assert artifact is not None
+    assert artifact.read("one.bin") == b"1"
 
 
 def test_a_sleeper_whose_files_were_collected_commits_nothing(aging: Aging) -> None:
