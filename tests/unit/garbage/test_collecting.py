@@ -16,12 +16,12 @@ from hdgan.core import elapsed
 from hdgan.core.annotations import publish as publish_annotations
 from hdgan.core.artifact import MANIFEST, Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_json
-from hdgan.core.errors import InputMissing, StoreUnavailable
+from hdgan.core.errors import InputMissing, RequestError, StoreUnavailable
 from hdgan.core.garbage.collecting import Policy, Report, collect
 from hdgan.core.garbage.roots import Keeping
 from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.pins import Pins
-from hdgan.core.releases import publish
+from hdgan.core.releases import publish, remove, roll_back
 from hdgan.core.store_file import FileStore
 from hdgan.core.work import WorkState
 from support.stepped_actors import Actor
@@ -131,6 +131,22 @@ def test_releases_and_annotations_keep_what_they_need_for_ever(aging: Aging) -> 
     assert report.garbage == []
     assert all(map(aging.visible, (released, generator, candidates, annotated)))
     assert not aging.visible(other)
+
+
+def test_a_removed_release_is_collected_and_the_latest_is_not_removed(aging: Aging) -> None:
+    first, second = aging.make("dataset", 1), aging.make("dataset", 2)
+    publish(aging.store, release_of(first, 1))
+    publish(aging.store, release_of(second, 2))
+    with pytest.raises(RequestError, match="run-2 is the latest"):
+        remove(aging.store, "d", "run-2")
+    remove(aging.store, "d", "run-1")
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert not aging.visible(first)
+    assert aging.visible(second)
+    with pytest.raises(InputMissing, match="before run-2 no release"):
+        roll_back(aging.store, "d")
 
 
 def test_candidates_wait_longer_for_their_annotations_than_others(aging: Aging) -> None:

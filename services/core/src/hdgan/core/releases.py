@@ -253,6 +253,19 @@ def promote(store: Store, dataset: str, name: str) -> Release:
     return release
 
 
+def remove(store: Store, dataset: str, name: str) -> Release:
+    """Forget a release, so that nothing keeps its artifacts but other releases. RequestError if it
+    is the latest."""
+    release = read_release(store, dataset, name)
+    if latest_name(store, dataset) == name:
+        raise RequestError(
+            f"{name} is the latest of {dataset} and is not removed: make another one the latest "
+            "first (hdgan releases promote or rollback)"
+        )
+    store.delete(_release_place(dataset, name))
+    return release
+
+
 def roll_back(store: Store, dataset: str) -> Release:
     """Make the release the latest that was it before the present one; those that were rolled back
     themselves, and those that are not whole any more, are passed over. InputMissing if there is

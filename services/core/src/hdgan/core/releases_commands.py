@@ -87,3 +87,17 @@ def roll_back_release(dataset: DatasetArgument, store: StoreOption) -> None:
     from hdgan.core.releases import roll_back
 
     typer.echo(f"{roll_back(_open(store), dataset).name} is the latest of {dataset}")
+
+
+@app.command("remove")
+def remove_release(
+    dataset: DatasetArgument,
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="As `list` names it.")],
+    store: StoreOption,
+) -> None:
+    """Forget a release that is not the latest. Its files stay until `hdgan gc` removes what no
+    other release needs."""
+    from hdgan.core.releases import remove
+
+    name = remove(_open(store), dataset, release).name
+    typer.echo(f"{name} is no release of {dataset} any more; hdgan gc --delete frees its space")
