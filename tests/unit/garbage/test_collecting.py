@@ -60,7 +60,7 @@ class Aging:
         attempt = Attempt(self.store, stage, key)
         for needed, needed_key in needs.items():
             attempt.need(needed, needed_key)
-        attempt.add_bytes("a.bin", b"a" * 10)
+        attempt.add_bytes("a.bin", b"a" * (10 + number))
         return attempt.commit({})
 
     def visible(self, artifact: Artifact) -> bool:
