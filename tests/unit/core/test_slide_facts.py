@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hdgan.core.errors import RequestError
+from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.slide_facts import (
     AllFacts,
     SlideFacts,
@@ -91,6 +91,9 @@ def test_facts_travel_through_the_store(tmp_path: Path) -> None:
     assert load_facts(store, key) == found
     assert found.outlines["three.ndpi"].size == 2
     assert list(found.outlines) == ["three.ndpi"]
+    store.put(key, store.get(key).replace(b'"P"', b'"Q"'))
+    with pytest.raises(InputMissing, match=r"it was changed.*start the run again"):
+        load_facts(store, key)
 
 
 def test_identity_changes_with_what_is_said_and_not_with_where(tmp_path: Path) -> None:

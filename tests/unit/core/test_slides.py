@@ -128,6 +128,15 @@ def test_a_snapshot_comes_back_from_the_store_and_follows_a_move(tmp_path: Path)
         load_snapshot(store, "work/slides/none.json")
 
 
+def test_a_snapshot_that_was_changed_is_refused(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    slide(tmp_path / "one/a.svs")
+    key = save_snapshot(store, take_snapshot(str(tmp_path / "one")))
+    store.put(key, store.get(key).replace(b"a.svs", b"b.svs"))
+    with pytest.raises(InputMissing, match=r"it was changed.*start the run again"):
+        load_snapshot(store, key)
+
+
 def test_initial_networks_are_known_by_content(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         for name in FILES:

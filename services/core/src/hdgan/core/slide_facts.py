@@ -111,7 +111,10 @@ def load_facts(store: Store, key: str) -> AllFacts:
     """What `save_facts` put at `key`."""
     try:
         data = read_object(store, key, MAX_FACTS_BYTES)
-        return parse_model(AllFacts, data, max_bytes=MAX_FACTS_BYTES)
+        facts = parse_model(AllFacts, data, max_bytes=MAX_FACTS_BYTES)
+        if facts.key != key:
+            raise ValueError("it was changed: its digest is not the one in its name")
+        return facts
     except KeyMissing:
         raise InputMissing(f"{store.url(key)} is gone: start the run again") from None
     except ValueError as error:

@@ -139,7 +139,10 @@ def load_snapshot(store: Store, key: str) -> SlideSnapshot:
     """The snapshot that `save_snapshot` put at `key`."""
     try:
         data = read_object(store, key, MAX_SNAPSHOT_BYTES)
-        return parse_model(SlideSnapshot, data, max_bytes=MAX_SNAPSHOT_BYTES)
+        snapshot = parse_model(SlideSnapshot, data, max_bytes=MAX_SNAPSHOT_BYTES)
+        if snapshot.key != key:
+            raise ValueError("it was changed: its digest is not the one in its name")
+        return snapshot
     except KeyMissing:
         raise InputMissing(f"{store.url(key)} is gone: start the run again") from None
     except ValueError as error:
