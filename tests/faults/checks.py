@@ -12,6 +12,7 @@ from faults.undisturbed import Undisturbed, features_in
 
 TEMPORARY = ".hdgan-tmp-"
 PROBES = ".hdgan-probe/"
+FOLDS = "datasets/cut/folds/"
 
 _HEX = "[0-9a-f]{64}"
 _ATTEMPT = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
@@ -40,9 +41,10 @@ def wrong(objects: Mapping[str, bytes], undisturbed: Undisturbed) -> Iterator[st
     for name in sorted(found.keys() - undisturbed.digests.keys()):
         yield f"artifact {name} is one too many"
     yield from _wrong_releases(objects, undisturbed.release)
-    folds = "datasets/cut/folds.json"
-    if objects.get(folds) != undisturbed.files[folds].read_bytes():
-        yield f"{folds} is not as undisturbed: it says {objects.get(folds)!r}"
+    noted = {key: data for key, data in objects.items() if key.startswith(FOLDS)}
+    expected = {key: path for key, path in undisturbed.files.items() if key.startswith(FOLDS)}
+    if noted != {key: path.read_bytes() for key, path in expected.items()}:
+        yield f"folds are not noted as undisturbed, but so: {noted!r}"
 
 
 def damaged(objects: Mapping[str, bytes]) -> Iterator[str]:

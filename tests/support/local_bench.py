@@ -43,14 +43,14 @@ class Bench:
     def plan(self, stage: str, *words: str) -> None:
         fake_services.plan(self.folder, stage, *words)
 
-    def annotate(self, *splits: str) -> None:
+    def annotate(self, *splits: str, document: dict[str, Any] = DOCUMENT) -> None:
         """Publish annotations of the candidates there are, one image per split given."""
         store = open_store(self.store_uri)
-        result = self.run()
+        result = self.run(document)
         candidates = result.artifact("candidates")
         assert candidates is not None
-        document = {"classes": CLASSES, "images": [{"split": split} for split in splits]}
-        text = json.dumps(document).encode()
+        labelled = {"classes": CLASSES, "images": [{"split": split} for split in splits]}
+        text = json.dumps(labelled).encode()
         attempt = Attempt(store, "annotations", f"{len(splits):064x}")
         attempt.add_bytes("annotations.json", text)
         publish(store, candidates.content_digest, attempt.commit({}))

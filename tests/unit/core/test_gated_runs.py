@@ -192,6 +192,15 @@ def test_a_drop_below_the_latest_release_is_not_released_and_a_rollback_changes_
     assert (now.outcome, bench.starts()) == ("Released", ["dataset:ok"])
 
 
+def test_a_latest_release_that_cannot_be_read_is_nothing_to_compare_with(bench: Bench) -> None:
+    bench.annotate("train", "val", "test")
+    first = bench.run()
+    store_of(bench).put(f"datasets/small/releases/{first.message}.json", b"{}")
+    failed = bench.run(changed("spec.synthesizer.count", 3, gated(maxDropVsLatest=1)))
+    assert failed.outcome == "GateFailed"
+    assert f"release {first.message} has no macro Dice to compare" in failed.message
+
+
 def test_gates_of_other_runs_do_not_keep_a_release_from_being_promoted(bench: Bench) -> None:
     bench.annotate("train", "val", "test")
     first = bench.run()

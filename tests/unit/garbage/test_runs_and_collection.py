@@ -74,7 +74,7 @@ def test_of_a_released_run_all_is_kept_and_of_others_nothing(bench: Bench) -> No
 
 def test_folds_are_noted_though_the_runner_ended_right_after_the_tiler(bench: Bench) -> None:
     bench.run()
-    (note,) = (bench.folder / "store" / "datasets").glob("*/folds*")
+    (note,) = (bench.folder / "store" / "datasets").glob("*/folds/*")
     content = note.read_bytes()
     note.unlink()
     bench.run()

@@ -204,12 +204,13 @@ def status(
     from hdgan.core.outcome import find_outcome
     from hdgan.core.pipeline import gate_verdicts, plan
     from hdgan.core.run import load_run, resolve
-    from hdgan.core.status_file import read_status
+    from hdgan.core.status_file import begun_with, read_status
     from hdgan.core.store import open_store
 
     document = resolve(load_run(file))
     place = open_store(store_for(file, store))
-    external = pin_external(place, document, save=False)
+    begun = begun_with(place, document, ended=True)
+    external = pin_external(place, document, save=False, release_name=begun)
     observed = observe(place, document, external)
     statuses = plan(document, external, observed)
     gates = gate_verdicts(document, observed)

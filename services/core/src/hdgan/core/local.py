@@ -28,10 +28,10 @@ from hdgan.core.pipeline import (
 )
 from hdgan.core.process import Ended, StopFlag, run_stage_process
 from hdgan.core.progress_view import View
-from hdgan.core.releases import publish, release_of
+from hdgan.core.releases import latest_name, publish, release_of
 from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.run import DatasetRun, resolve
-from hdgan.core.status_file import Outcome, freeze, write_status
+from hdgan.core.status_file import Outcome, begun_with, freeze, write_status
 from hdgan.core.store import open_store
 from hdgan.core.work import saved_amount
 
@@ -107,7 +107,13 @@ class LocalRun:
         with self._stop.listen():
             # Before anything is read: an unwritable store is the first thing to know.
             self._store.probe()
-            external = pin_external(self._store, self._run)
+            begun = begun_with(self._store, self._run)
+            external = pin_external(self._store, self._run, release_name=begun)
+            if begun is not None and latest_name(self._store, self._run.dataset_name) != begun:
+                self._view.say(
+                    f"going on with release {begun}, with which this run was begun, although it is "
+                    "not the latest: another metadata.name begins with that"
+                )
             self._digest = freeze(self._store, self._run, external)
             return self._advance(external, self._observe(external))
 

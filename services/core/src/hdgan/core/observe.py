@@ -30,11 +30,14 @@ from hdgan.core.slides import save_snapshot, take_snapshot
 from hdgan.core.store import Store
 
 
-def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> External:
+def pin_external(
+    store: Store, run: DatasetRun, *, save: bool = True, release_name: str | None = None
+) -> External:
     """Look at slides, initial networks and the latest release now, and at the folds to keep.
 
-    run   resolved
-    save  keep the list of slides, and what is known about them, in the store
+    run           resolved
+    save          keep the list of slides, what is known about them, and the folds in the store
+    release_name  the release whose generator is used, if it has one; None: the latest
     """
     snapshot = take_snapshot(run.spec.slides.uri)
     init_from = run.spec.gan_trainer.init_from
@@ -49,7 +52,7 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
         facts_digest=facts.digest,
     )
     if run.spec.generator == "pinned":
-        release = pinned_to(store, run)
+        release = pinned_to(store, run, release_name)
         external = replace(
             external,
             release=release.name,
@@ -57,7 +60,7 @@ def pin_external(store: Store, run: DatasetRun, *, save: bool = True) -> Externa
             candidates=release.artifacts["candidates"],
             before=release.artifacts.get("tiler"),
         )
-    return with_folds(store, run, external)
+    return with_folds(store, run, external, save=save)
 
 
 def observe(

@@ -292,11 +292,11 @@ def roll_back(store: Store, dataset: str) -> Release:
     raise InputMissing(f"before {history[-1]} no release of {dataset} that is whole was the latest")
 
 
-def pinned_to(store: Store, run: DatasetRun) -> Release:
-    """The release whose generator a run with `generator: pinned` goes on with. RequestError if
-    there is none or it is not for tiles like the run's."""
+def pinned_to(store: Store, run: DatasetRun, name: str | None = None) -> Release:
+    """The release whose generator a run with `generator: pinned` goes on with: the latest, or the
+    one of that name. RequestError if there is none or it is not for tiles like the run's."""
     dataset = run.dataset_name
-    release = latest(store, dataset)
+    release = latest(store, dataset) if name is None else read_release(store, dataset, name)
     if release is None:
         raise RequestError(
             f"spec.generator is pinned, but dataset {dataset} has no release in {store.uri} yet: "

@@ -7,6 +7,7 @@ exists is seen from the artifacts.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from typing import Any, Literal
 
 from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_json
-from hdgan.core.errors import KeyMissing
+from hdgan.core.errors import InputMissing, KeyMissing, RequestError
 from hdgan.core.gates import GateVerdict
 from hdgan.core.json_documents import parse_object
 from hdgan.core.pipeline import External, NodeStatus, frozen_run
+from hdgan.core.releases import read_release
 from hdgan.core.run import DatasetRun
 from hdgan.core.store import Store
 
@@ -75,6 +77,31 @@ def read_status(store: Store, run: DatasetRun) -> dict[str, Any]:
         return parse_object(read_object(store, _key(run), MAX_STATUS_BYTES))
     except (KeyMissing, ValueError):
         return {}
+
+
+def begun_with(store: Store, run: DatasetRun, *, ended: bool = False) -> str | None:
+    """Name of the release that a run with `generator: pinned` was begun with here, so that it goes
+    on with it; None if it is to look for the latest.
+
+    A run that has ended, with a release or `Unchanged`, begins anew: with the latest. One that is
+    unfinished, or that only a gate keeps from being released, does not.
+
+    ended  also of a run that has ended: for who looks at it
+    """
+    last = read_status(store, run)
+    digest = str(last.get("digest"))
+    over = last.get("outcome") in ("Released", "Unchanged") and not ended
+    if run.spec.generator != "pinned" or over or not re.fullmatch("[0-9a-f]{64}", digest):
+        return None
+    try:
+        place = f"runs/{run.metadata.name}/{digest}.json"
+        frozen = parse_object(read_object(store, place, MAX_STATUS_BYTES))
+        spec = frozen["run"]["spec"]
+        same = (spec["dataset"] or run.metadata.name) == run.dataset_name
+        name = str(frozen["release"])
+        return read_release(store, run.dataset_name, name).name if same else None
+    except (KeyMissing, InputMissing, RequestError, ValueError, KeyError, TypeError):
+        return None  # nothing that could be gone on with
 
 
 def _key(run: DatasetRun) -> str:

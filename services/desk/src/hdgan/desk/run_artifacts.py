@@ -13,7 +13,7 @@ from hdgan.core.observe import observe, pin_external
 from hdgan.core.outcome import find_outcome
 from hdgan.core.pipeline import NodeStatus, plan
 from hdgan.core.run import DatasetRun, load_run, resolve
-from hdgan.core.status_file import read_status
+from hdgan.core.status_file import begun_with, read_status
 from hdgan.core.store import Store, open_store
 from hdgan.desk.candidates import Candidates
 
@@ -51,7 +51,8 @@ def open_run(run_file: Path, store_option: str | None) -> RunArtifacts:
     """Load a run file and look up what its store (see `store_for`) holds of it; changes nothing."""
     run = resolve(load_run(run_file))
     store = open_store(store_for(run_file, store_option))
-    external = pin_external(store, run, save=False)
+    begun = begun_with(store, run, ended=True)
+    external = pin_external(store, run, save=False, release_name=begun)
     observed = observe(store, run, external)
     artifacts = {}
     for name, reference in observed.artifacts.items():
