@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 MOST_PARTS: Final = 10_000
 """That S3 lets an upload have."""
-_CHUNK = 1 << 20
+_MIB = 1 << 20
+_CHUNK = 1 << 18
 _CHECKSUM = re.compile(r"^Checksum[A-Z0-9]+$")
 _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
@@ -41,7 +42,7 @@ class Parts:
     def size_for(self, size: int) -> int:
         """Bytes of an upload's parts: as few as `MOST_PARTS` allow, in whole MiB."""
         least = -(-size // MOST_PARTS)
-        return max(self.part_bytes, -(-least // _CHUNK) * _CHUNK)
+        return max(self.part_bytes, -(-least // _MIB) * _MIB)
 
 
 class Changed(Exception):
@@ -165,8 +166,9 @@ def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: 
         put_object(server, bucket, name, source.read(source.size))
         return
     where = {"Bucket": bucket, "Key": name}
-    begun = server.request(lambda client, _: client.create_multipart_upload(**where))
-    where["UploadId"] = str(taken(begun, "UploadId"))
+    where["UploadId"] = server.request(
+        lambda client, _: str(taken(client.create_multipart_upload(**where), "UploadId"))
+    )
 
     def send(cancelled: threading.Event, piece: tuple[int, bytes]) -> dict[str, Any]:
         number, data = piece

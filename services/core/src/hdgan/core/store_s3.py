@@ -154,11 +154,7 @@ class S3Store:
     def head(self, key: str) -> ObjectInfo | None:
         name = self._name(key)
         with self._explained("read", name):
-            found = self.server.request(lambda client, _: self._head(client, name))
-        if found is None:
-            return None
-        etag = str(taken(found, "ETag")).strip('"')
-        return ObjectInfo(int(taken(found, "ContentLength")), etag, taken(found, "LastModified"))
+            return self.server.request(lambda client, _: self._head(client, name))
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = prefix.rpartition("/")[0]
@@ -268,10 +264,9 @@ class S3Store:
             return info is not None and info.size == len(data) and self.get(key) == data
         return written
 
-    def _head(self, client: Any, name: str) -> dict[str, Any] | None:
-        """The answer to a HEAD; None: no such object."""
+    def _head(self, client: Any, name: str) -> ObjectInfo | None:
         try:
-            found: dict[str, Any] = client.head_object(Bucket=self.bucket, Key=name)
+            found = client.head_object(Bucket=self.bucket, Key=name)
         except boto_errors.ClientError as error:
             if code_of(error) in MISSING:
                 return None
@@ -281,7 +276,8 @@ class S3Store:
             answer = client.get_object(Bucket=self.bucket, Key=name, Range="bytes=0-0")
             answer["Body"].close()
             raise
-        return found
+        etag = str(taken(found, "ETag")).strip('"')
+        return ObjectInfo(int(taken(found, "ContentLength")), etag, taken(found, "LastModified"))
 
     def _delete(self, name: str) -> None:
         with self._explained("delete", name):
@@ -290,20 +286,18 @@ class S3Store:
             )
 
     def _listed(self, prefix: str) -> Iterator[dict[str, Any]]:
-        def page(token: dict[str, str]) -> dict[str, Any]:
-            with self._explained("list", prefix):
-                found: dict[str, Any] = self.server.request(
-                    lambda client, _: client.list_objects_v2(
-                        Bucket=self.bucket, Prefix=prefix, **token
-                    )
-                )
-                if found.get("IsTruncated"):
-                    taken(found, "NextContinuationToken")
-                return found
+        def page(client: Any, _: int) -> dict[str, Any]:
+            found: dict[str, Any] = client.list_objects_v2(
+                Bucket=self.bucket, Prefix=prefix, **token
+            )
+            if found.get("IsTruncated"):
+                taken(found, "NextContinuationToken")
+            return found
 
         token: dict[str, str] = {}
         while True:
-            found = page(token)
+            with self._explained("list", prefix):
+                found = self.server.request(page)
             yield from found.get("Contents", [])
             if not found.get("IsTruncated"):
                 return
@@ -312,24 +306,21 @@ class S3Store:
     def _uploads(self) -> Iterator[dict[str, Any]]:
         """Uploads in parts that have begun and not ended."""
 
-        def page(marker: dict[str, str]) -> dict[str, Any] | None:
-            def attempt(client: Any, _: int) -> dict[str, Any] | None:
-                try:
-                    found: dict[str, Any] = client.list_multipart_uploads(
-                        Bucket=self.bucket, Prefix=self.prefix, **marker
-                    )
-                except boto_errors.ClientError as error:
-                    if code_of(error) in UNKNOWN_OPERATION:
-                        return None
-                    raise
-                return found
-
-            with self._explained("list uploads in parts to", self.prefix):
-                return self.server.request(attempt)
+        def page(client: Any, _: int) -> dict[str, Any] | None:
+            try:
+                found: dict[str, Any] = client.list_multipart_uploads(
+                    Bucket=self.bucket, Prefix=self.prefix, **marker
+                )
+            except boto_errors.ClientError as error:
+                if code_of(error) in UNKNOWN_OPERATION:
+                    return None
+                raise
+            return found
 
         marker: dict[str, str] = {}
         while True:
-            found = page(marker)
+            with self._explained("list uploads in parts to", self.prefix):
+                found = self.server.request(page)
             if found is None:
                 _log.warning(
                     "%s: the server cannot list uploads in parts; those that were cut off stay"
