@@ -21,6 +21,8 @@ from support.small_pipeline import HDGAN
 
 LONGEST = 420.0
 """Seconds after which a command counts as hanging."""
+COUNTED = ("operation", "commit", "manifest")
+"""Moments that a process sees come itself."""
 _LOOK = 0.005
 _STAT_STATE, _STAT_GROUP = 0, 2
 
@@ -108,7 +110,7 @@ def start(
     environ = inherited | world.environ | {JOURNAL: str(journal)}
     hook = str(TESTS / "faults" / "hook")
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (hook, inherited.get("PYTHONPATH"))))
-    if blow is not None and blow.moment.by in ("operation", "commit"):
+    if blow is not None and blow.moment.by in COUNTED:
         environ[PLAN] = json.dumps(_plan(world, blow, scratch))
     with journal.joinpath("printed.txt").open("wb") as printed:
         process = subprocess.Popen(
@@ -130,7 +132,7 @@ def maker(target: str) -> str:
 
 def strike(command: Command, blow: Blow, world: World) -> bool:
     """Wait for the moment and send the signal; False if the command ended before."""
-    if blow.moment.by in ("operation", "commit"):
+    if blow.moment.by in COUNTED:
         while not command.fired and not command.ended:
             time.sleep(_LOOK)
         return command.fired
@@ -180,10 +182,12 @@ def _progress_events(log: Path) -> int:
 
 
 def _plan(world: World, blow: Blow, scratch: Path) -> dict[str, object]:
-    after = None
-    if blow.moment.by == "commit":
-        # Written just before the manifest; a release is written by the runner.
-        after = "/releases/" if blow.target == "release" else "run-info.json"
+    # What a commit writes first, and what makes it real; a release is the runner's.
+    release = blow.target == "release"
+    after = {
+        "commit": "/releases/" if release else "run-info.json",
+        "manifest": "/pointer/" if release else "manifest.json",
+    }.get(blow.moment.by)
     return {
         "who": maker(blow.target),
         "signal": blow.signal,

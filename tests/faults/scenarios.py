@@ -12,7 +12,7 @@ from support.fault_proxy import FAULTS, Fault, FaultPlan
 StoreKind = Literal["file", "s3"]
 Victim = Literal["maker", "runner", "everything"]
 """maker: the process that makes what is missing. everything: all processes of the command."""
-By = Literal["time", "operation", "commit", "progress"]
+By = Literal["time", "progress", "operation", "commit", "manifest"]
 
 TARGETS: Final = (
     "tiler",
@@ -73,7 +73,8 @@ FROM_NOTHING_EVERY: Final = 67
 @dataclass(frozen=True)
 class Moment:
     """When: a share (0 to 1) of the undisturbed time or of the progress events, or before the n-th
-    operation (of all, or of a commit)."""
+    operation: of all, of a commit, or from the one on that makes its manifest (or, of a release,
+    its pointer) visible."""
 
     by: By
     at: float
@@ -84,6 +85,7 @@ class Moment:
             "progress": f"after {self.at:.0%} of the progress",
             "operation": f"before operation {self.at:g}",
             "commit": f"before operation {self.at:g} of the commit",
+            "manifest": f"before operation {self.at:g} from the manifest on",
         }
         return words[self.by]
 
@@ -195,8 +197,8 @@ def _moment(made: Scenario, draw: random.Random, *by: By) -> Moment:
     match chosen:
         case "operation":
             return Moment("operation", draw.randint(1, OPERATIONS[made.target]))
-        case "commit":
-            return Moment("commit", draw.randint(1, 12))
+        case "commit" | "manifest":
+            return Moment(chosen, draw.randint(1, 6))
         case _:
             return Moment(chosen, round(draw.uniform(0.02, 0.98), 3))
 
@@ -215,8 +217,6 @@ def _blown(made: Scenario, draw: random.Random) -> Scenario:
     match made.kind:
         case "kill -9 at an operation":
             by = ("operation",)
-        case "kill -9 in commit":
-            by = ("commit",)
         case "kill -9 the runner":
             victim = "runner"
         case "kill -9 everything":
@@ -229,8 +229,20 @@ def _blown(made: Scenario, draw: random.Random) -> Scenario:
     return replace(made, blows=blows)
 
 
+def _in_commit(made: Scenario, draw: random.Random) -> Scenario:
+    """Struck before the manifest, at it, and after it; the work is resumed each time."""
+    moments = (
+        # What comes before it: on a server, whether that knows conditions is found out, too.
+        Moment("commit", draw.randint(1, 4 if made.store == "file" else 9)),
+        Moment("manifest", draw.randint(1, 2)),
+        Moment("manifest", draw.randint(2, 8)),
+    )
+    blows = tuple(Blow("SIGKILL", "maker", made.target, moment) for moment in moments)
+    return replace(made, blows=blows)
+
+
 def _frozen(made: Scenario, draw: random.Random) -> Scenario:
-    by: tuple[By, ...] = ("time", "operation", "commit", "commit")
+    by: tuple[By, ...] = ("time", "operation", "commit", "manifest", "manifest")
     if made.target == "extractor":
         by = ("time", "operation")
     blow = Blow("SIGSTOP", "maker", made.target, _moment(made, draw, *by))
@@ -310,6 +322,7 @@ def _from_nothing(seed: int, draw: random.Random) -> Scenario:
 
 
 _SPECIAL: Final[Mapping[str, _Change]] = {
+    "kill -9 in commit": _in_commit,
     "frozen writer": _frozen,
     "two runners at once": _two,
     "runner beside an orphan": _orphan,
