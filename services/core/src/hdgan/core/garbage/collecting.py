@@ -141,8 +141,9 @@ def _judge(store: Store, roots: Roots, report: Report | None = None) -> Iterator
 
 
 def _judge_folder(store: Store, folder: Folder, roots: Roots) -> Iterator[Garbage]:
-    committed: set[str] = set()
-    if folder.has_manifest and (folder.stage, folder.key) in roots.artifacts:
+    committed = folder.attempts
+    # Of a single attempt the manifest need not be read: it has put its run-info there.
+    if len(committed) > 1 and folder.has_manifest and (folder.stage, folder.key) in roots.artifacts:
         artifact = open_artifact(store, folder.stage, folder.key)
         if artifact is None:
             return  # gone since it was listed: the next pass sees what is left
