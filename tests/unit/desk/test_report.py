@@ -101,6 +101,14 @@ def test_a_finished_run_shows_everything(run: TinyRun) -> None:
     assert len(rows) == 1
     assert render_report(open_run(run.file, None)) == html
 
+    # That it is there does not say that it is released.
+    gates = "  gates: {minMacroDice: 0.99, minPairs: 2}\n"
+    run.file.write_text(run.file.read_text(encoding="utf-8") + gates, encoding="utf-8")
+    html = render_report(open_run(run.file, None))
+    assert "A gate said no: macro Dice 0.9512 on the test images is below" in html
+    assert "Its 3 pairs are not released." in html
+    assert "The dataset is there" not in html
+
 
 def test_what_the_generator_was_measured_by_is_shown_with_its_floor_and_counts(
     run: TinyRun,
