@@ -125,6 +125,10 @@ def test_no_dataset_is_made_for_a_classifier_that_fails_and_all_reasons_are_name
     assert "small: GateFailed" in result.stdout
     assert "gate minIou.epidermis failed: IoU 0.6000 of epidermis" in result.stdout
     assert "gate minIou.glass passed" in result.stdout
+    file = str(write_run(bench.folder, gated(minIou=0.65)))
+    typed = CliRunner().invoke(cli.app, ["run", file, "--store", bench.store_uri])
+    assert typed.exit_code == 4
+    assert "correct spec.gates, then run the same command again" in typed.stderr
 
 
 def test_a_limit_that_is_corrected_releases_the_dataset_that_is_there(bench: Bench) -> None:

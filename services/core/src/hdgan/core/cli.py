@@ -138,6 +138,12 @@ def run(
         _report_awaiting(file, store, store_uri, document, result)
     else:
         typer.echo(printable(result.message), err=True)
+        if result.outcome == "GateFailed":
+            typer.echo(
+                "What to do: look at `hdgan status`; mend what the gates are about, or correct "
+                "spec.gates, then run the same command again. What exists is kept.",
+                err=True,
+            )
     raise typer.Exit(result.exit_code)
 
 
