@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -126,6 +127,26 @@ def test_latest_json_is_put_right(store: Store) -> None:
             store.put("datasets/skin/latest.json", damaged)
         assert latest(store, "skin") == second
         assert b'"seq":2' in store.get("datasets/skin/latest.json")
+
+
+def test_a_listing_that_is_late_hides_no_release(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = made(store, 1), made(store, 2)
+    listed = type(store).list
+
+    def late(self: Store, prefix: str) -> Iterator[str]:
+        return iter([]) if "pointer" in prefix else listed(self, prefix)
+
+    monkeypatch.setattr(type(store), "list", late)
+    publish(store, first)
+    assert latest(store, "skin") == first
+    assert publish(store, first).verdict == "Released"
+    publish(store, second)
+    assert latest(store, "skin") == second
+    monkeypatch.undo()
+    pointers = list(store.list("datasets/skin/pointer/"))
+    assert [place.split("/")[-1][:8] for place in pointers] == ["00000001", "00000002"]
 
 
 def test_damaged_documents_are_named(store: Store) -> None:

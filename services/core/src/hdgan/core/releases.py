@@ -334,25 +334,38 @@ def _check_whole(store: Store, release: Release) -> None:
         raise InputMissing(f"the dataset of release {release.name} is not in {store.uri} any more")
 
 
-def _pointers(store: Store, dataset: str) -> Iterator[Pointer]:
-    """All that can be read, the newest first."""
-    for place in sorted(store.list(f"datasets/{dataset}/pointer/"), reverse=True):
-        if _POINTER.search(place):
+def _pointers(store: Store, dataset: str, known: Pointer | None = None) -> Iterator[Pointer]:
+    """All that can be read, the newest first. A listing may be late: what `latest.json` copies, and
+    the one that was just written (`known`), are among them all the same."""
+    sure = {one.place: one for one in (_copy(store, dataset), known) if one is not None}
+    listed = {}
+    for name in store.list(f"datasets/{dataset}/pointer/"):
+        match = _POINTER.search(name)
+        if match:
+            listed[int(match[1]), match[2]] = name
+    for place in sorted({*sure, *listed}, reverse=True):
+        pointer = sure.get(place)
+        if pointer is None:
             with contextlib.suppress(InputMissing):
-                pointer = _read(store, place, Pointer)
-                if pointer is not None:
-                    yield pointer
+                pointer = _read(store, listed[place], Pointer)
+        if pointer is not None:
+            yield pointer
 
 
-def _repaired(store: Store, dataset: str) -> Pointer | None:
+def _copy(store: Store, dataset: str) -> Pointer | None:
+    """What `latest.json` says; a damaged one is as good as none."""
+    with contextlib.suppress(InputMissing):
+        return _read(store, _latest_place(dataset), Pointer)
+    return None
+
+
+def _repaired(store: Store, dataset: str, known: Pointer | None = None) -> Pointer | None:
     """The highest pointer, after putting `latest.json` right."""
     while True:
-        copy = None
-        with contextlib.suppress(InputMissing):  # a damaged copy is as good as none
-            copy = _read(store, _latest_place(dataset), Pointer)
-        highest = next(_pointers(store, dataset), None)
+        copy = _copy(store, dataset)
+        highest = next(_pointers(store, dataset, known), None)
         if highest is None or (copy is not None and copy.place >= highest.place):
-            return copy  # a listing may be late
+            return copy
         try:
             store.put(_latest_place(dataset), _dumped(highest))
         except StoreError:  # who may only read sees the truth all the same
@@ -375,7 +388,7 @@ def _append(store: Store, release: Release, reason: Reason) -> None:
     store.put(
         f"datasets/{dataset}/pointer/{pointer.seq:08d}-{pointer.writer}.json", _dumped(pointer)
     )
-    highest = _repaired(store, dataset)
+    highest = _repaired(store, dataset, pointer)
     if highest is not None and highest.place != pointer.place and reason != "released":
         raise RequestError(
             f"{highest.release} was {highest.reason} at the same moment and is the latest of "
