@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSResponse
 
 from hdgan.core.errors import KeyMissing, StoreError, StoreUnavailable, WrongContent
 from hdgan.core.retry_budget import RetryBudget
@@ -21,6 +20,7 @@ from hdgan.core.s3_connection import S3Connection, S3Server
 from hdgan.core.s3_transfer import Parts
 from hdgan.core.store_s3 import S3Store
 from support.fault_proxy import FAULTS, Fault, FaultPlan, FaultProxy
+from support.prepared_answers import answers
 from support.s3_server import new_bucket, point_aws_at
 
 SMALL = Parts(part_bytes=5 << 20, at_once=3)
@@ -119,7 +119,7 @@ def test_the_budget_is_kept(fault: Fault, s3_endpoint: str, bucket: str) -> None
 
 
 def test_a_server_that_falls_silent_is_given_up_in_time(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hdgan.core.s3_connection.READ_SECONDS", 0.2)
     body = 'HTTP/1.1 206 Partial Content\r\nETag: "1"\r\nContent-Range: bytes 0-9/10\r\n'
@@ -129,7 +129,8 @@ def test_a_server_that_falls_silent_is_given_up_in_time(
             store_at(endpoint, bucket, RetryBudget(attempts=2)) as store,
             pytest.raises(StoreUnavailable, match="check AWS_ENDPOINT_URL"),
         ):
-            store.get("x")
+            store.get_to("x", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_refused_or_missing_is_asked_for_once(s3_endpoint: str, bucket: str) -> None:
@@ -247,36 +248,6 @@ def test_an_upload_that_is_interrupted_leaves_nothing(honest: S3Store, tmp_path:
     with pytest.raises(Interrupted):
         honest.put_from("x", tmp_path / "source")
     assert list(honest.unfinished()) == []
-
-
-def answers(store: S3Store, operation: str, *prepared: tuple[int, bytes]) -> Callable[[], int]:
-    """Answer the next requests of an operation so, status and body, without the server; how many
-    are left."""
-    left = list(prepared)
-
-    class Body:
-        def __init__(self, data: bytes) -> None:
-            self._data = data
-
-        def stream(self) -> Iterator[bytes]:
-            yield self._data
-
-        def read(self, size: int = -1) -> bytes:
-            data, self._data = self._data, b""
-            return data
-
-        def close(self) -> None:
-            pass
-
-    def answer(request: Any, **_: object) -> AWSResponse | None:
-        if not left:
-            return None
-        status, body = left.pop(0)
-        headers = {"Content-Length": str(len(body)), "Content-Type": "application/xml"}
-        return AWSResponse(request.url, status, headers, Body(body))
-
-    store.server.client.meta.events.register(f"before-send.s3.{operation}", answer)
-    return lambda: len(left)
 
 
 ERROR = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>no</Message></Error>"

@@ -228,6 +228,8 @@ def _speaking(attempt: Callable[[Any, int], T], client: Any, failures: int) -> T
     """What breaks below boto3 must not be taken for an error of the disk."""
     try:
         return attempt(client, failures)
+    except ERRORS:  # some of boto3's are OSErrors
+        raise
     except (OSError, HTTPError) as error:
         raise BrokenAnswer(f"a connection that broke ({type(error).__name__})") from error
 

@@ -233,12 +233,16 @@ def _skew(error: boto_errors.ClientError) -> str:
     """By how much, if the answer says what time it is there."""
     try:
         there = parsedate_to_datetime(str(_headers(error)["date"]))
-        seconds = (datetime.now(UTC) - there).total_seconds()
+        seconds = (_now() - there).total_seconds()
     except (KeyError, TypeError, ValueError):
         return ""
     if abs(seconds) < 2:
         return ""
     return f": {abs(seconds):.0f} seconds {'ahead of' if seconds > 0 else 'behind'} the one"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _status(error: boto_errors.ClientError) -> int:

@@ -236,12 +236,14 @@ class S3Store:
     def _read(
         self, name: str, begun: Callable[[int], None] = lambda size: None
     ) -> Generator[bytes, None, None]:
-        return read_object(self.server, self.bucket, name, self._parts, begun)
+        # Explained in here: some of boto3's errors are OSErrors, which who writes files explains.
+        with self._explained("read", name):
+            yield from read_object(self.server, self.bucket, name, self._parts, begun)
 
     def _reading(self, name: str, read: Callable[[], T]) -> T:
         """What `read` returns, called again if the object is another one before it ends."""
         for _ in range(MOST_READS):
-            with self._explained("read", name), contextlib.suppress(Changed):
+            with contextlib.suppress(Changed):
                 return read()
         raise StoreUnavailable(
             f"s3://{self.bucket}/{name} is replaced again and again while it is read; try again"
