@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.elapsed import Moment
 from hdgan.core.errors import KeyMissing
+from hdgan.core.json_documents import parse_model
 from hdgan.core.request import Hex64, Name
 from hdgan.core.store import Store
 
@@ -102,7 +104,7 @@ def find_pins(store: Store) -> Iterator[FoundPin]:
             continue
         purpose: Purpose = "use" if match[2] == "use" else "annotation"
         try:
-            pin = _read(store, place, match[1], info.size)
+            pin = _read(store, place, match[1])
         except KeyMissing:
             continue  # removed just now
         yield FoundPin(place, purpose, info.modified, pin)
@@ -113,11 +115,9 @@ def is_pin(place: str) -> bool:
     return _PLACE.match(place) is not None
 
 
-def _read(store: Store, place: str, run: str, size: int) -> Pin | None:
-    if size > MAX_PIN_BYTES:
-        return None
+def _read(store: Store, place: str, run: str) -> Pin | None:
     try:
-        pin = Pin.model_validate_json(store.get(place))
-    except ValidationError:
+        pin = parse_model(Pin, read_object(store, place, MAX_PIN_BYTES))
+    except ValueError:
         return None
     return pin if pin.run == run else None

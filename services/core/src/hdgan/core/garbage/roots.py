@@ -3,7 +3,6 @@ those are read together with."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from typing import Final
 from hdgan.core.annotations import STAGE as ANNOTATIONS
 from hdgan.core.annotations import read_pointer
 from hdgan.core.artifact import open_artifact
+from hdgan.core.bounded_reading import read_object
 from hdgan.core.errors import InputMissing, KeyMissing
 from hdgan.core.fold_history import noted_folds
+from hdgan.core.json_documents import parse_object
 from hdgan.core.pins import Place, find_pins
 from hdgan.core.releases import all_releases
 from hdgan.core.store import Store
@@ -86,17 +87,14 @@ def _pinned(store: Store, now: datetime, keeping: Keeping, roots: Roots) -> None
 
 def _named_notes(store: Store) -> Iterator[str]:
     for place in store.list("runs/"):
-        info = store.head(place) if _FROZEN.match(place) else None
-        if info is None:
+        if not _FROZEN.match(place):
             continue
-        if info.size > MAX_FROZEN_BYTES:
-            raise _unreadable(store, place, "a frozen run")
         try:
-            document = json.loads(store.get(place))
+            document = parse_object(read_object(store, place, MAX_FROZEN_BYTES))
             keys = [document[name]["key"] for name in ("slides", "slideFacts")]
         except KeyMissing:
             continue
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise _unreadable(store, place, "a frozen run") from error
         yield from (str(key) for key in keys if key is not None)
 
