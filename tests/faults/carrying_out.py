@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faults import checks, collecting
-from faults.commands import Command, Problem, start, strike
+from faults.commands import TOO_LONG, Command, Problem, start, strike
 from faults.scenarios import FROM_NOTHING, OWN_PROCESS, Moment, Scenario, Space
 from faults.undisturbed import Undisturbed
 from faults.world import World, world
@@ -164,7 +164,7 @@ def _codes_when_struck(made: World, victim: str, number: str) -> set[int]:
         return codes | ({INTERRUPTED} if victim == "runner" or not own else set())
     if victim == "maker" and own:
         return codes | {KILLED_STAGE}
-    return codes | {-signal.SIGKILL}
+    return codes | {-signal.SIGKILL, -TOO_LONG}
 
 
 def _freeze(made: World, notes: list[str]) -> list[Command] | None:

@@ -41,7 +41,9 @@ def wrong(objects: Mapping[str, bytes], undisturbed: Undisturbed) -> Iterator[st
     for name in sorted(found.keys() - undisturbed.digests.keys()):
         yield f"artifact {name} is one too many"
     yield from _wrong_releases(objects, undisturbed.release)
-    noted = {key: data for key, data in objects.items() if key.startswith(FOLDS)}
+    noted = {
+        key: data for key, data in objects.items() if key.startswith(FOLDS) and not _unfinished(key)
+    }
     expected = {key: path for key, path in undisturbed.files.items() if key.startswith(FOLDS)}
     if noted != {key: path.read_bytes() for key, path in expected.items()}:
         yield f"folds are not noted as undisturbed, but so: {noted!r}"
@@ -50,8 +52,8 @@ def wrong(objects: Mapping[str, bytes], undisturbed: Undisturbed) -> Iterator[st
 def damaged(objects: Mapping[str, bytes]) -> Iterator[str]:
     """What no moment may ever show: half documents, manifests that promise what is not there."""
     for key, data in objects.items():
-        if Path(key).name.startswith(TEMPORARY) or key.startswith(PROBES):
-            continue  # unfinished, and nobody reads it
+        if _unfinished(key):
+            continue
         if not _KNOWN.match(key):
             yield f"{key} is nothing that is known"
         elif key.endswith(".json"):
@@ -66,6 +68,11 @@ def damaged(objects: Mapping[str, bytes]) -> Iterator[str]:
                 yield f"{key} names {place}, which is not there"
             elif hashlib.sha256(objects[place]).hexdigest() != entry["sha256"]:
                 yield f"{place} is not what {key} says"
+
+
+def _unfinished(key: str) -> bool:
+    """Whether nobody reads it: a write or a probe that was cut off."""
+    return Path(key).name.startswith(TEMPORARY) or key.startswith(PROBES)
 
 
 def manifests(objects: Mapping[str, bytes]) -> dict[str, dict[str, list[dict[str, str]]]]:
@@ -96,7 +103,8 @@ def wrong_features(scratch: Path, undisturbed: Undisturbed) -> Iterator[str]:
             yield f"features {name} are {digest}, undisturbed they are {expected}"
 
 
-def _wrong_releases(objects: Mapping[str, bytes], expected: str) -> Iterator[str]:
+def _wrong_releases(whole: Mapping[str, bytes], expected: str) -> Iterator[str]:
+    objects = {key: data for key, data in whole.items() if not _unfinished(key)}
     named = [key for key in objects if key.startswith("datasets/cut/releases/")]
     if named != [f"datasets/cut/releases/{expected}.json"]:
         yield f"releases are {named}, it should be {expected} alone"

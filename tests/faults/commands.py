@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ LONGEST = 420.0
 """Seconds after which a command counts as hanging."""
 COUNTED = ("operation", "commit", "manifest")
 """Moments that a process sees come itself."""
+TOO_LONG = signal.SIGXFSZ
+"""What the system kills a process with that writes a longer file than it may."""
 _LOOK = 0.005
 _STAT_STATE, _STAT_GROUP = 0, 2
 
@@ -110,7 +113,7 @@ def start(
     environ = inherited | world.environ | {JOURNAL: str(journal)}
     hook = str(TESTS / "faults" / "hook")
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (hook, inherited.get("PYTHONPATH"))))
-    if blow is not None and blow.moment.by in COUNTED:
+    if blow is not None and blow.moment.by in (*COUNTED, "write"):
         environ[PLAN] = json.dumps(_plan(world, blow, scratch))
     with journal.joinpath("printed.txt").open("wb") as printed:
         process = subprocess.Popen(
@@ -132,6 +135,8 @@ def maker(target: str) -> str:
 
 def strike(command: Command, blow: Blow, world: World) -> bool:
     """Wait for the moment and send the signal; False if the command ended before."""
+    if blow.moment.by == "write":
+        return TOO_LONG in (-command.wait(), _killed_by(command.text))
     if blow.moment.by in COUNTED:
         while not command.fired and not command.ended:
             time.sleep(_LOOK)
@@ -156,6 +161,12 @@ def strike(command: Command, blow: Blow, world: World) -> bool:
             except ProcessLookupError:
                 return False
     return True
+
+
+def _killed_by(text: str) -> int | None:
+    """The signal that a runner says its stage was killed by."""
+    found = re.search(r"killed by (SIG[A-Z0-9]+)", text)
+    return None if found is None else signal.Signals[found[1]]
 
 
 def _await_moment(command: Command, blow: Blow, world: World) -> None:
@@ -188,6 +199,8 @@ def _plan(world: World, blow: Blow, scratch: Path) -> dict[str, object]:
         "commit": "/releases/" if release else "run-info.json",
         "manifest": "/pointer/" if release else "manifest.json",
     }.get(blow.moment.by)
+    if blow.moment.by == "write":
+        return {"who": maker(blow.target), "longest": int(blow.moment.at)}
     return {
         "who": maker(blow.target),
         "signal": blow.signal,

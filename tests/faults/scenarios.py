@@ -12,7 +12,7 @@ from support.fault_proxy import FAULTS, Fault, FaultPlan
 StoreKind = Literal["file", "s3"]
 Victim = Literal["maker", "runner", "everything"]
 """maker: the process that makes what is missing. everything: all processes of the command."""
-By = Literal["time", "progress", "operation", "commit", "manifest"]
+By = Literal["time", "progress", "operation", "commit", "manifest", "write"]
 
 TARGETS: Final = (
     "tiler",
@@ -64,6 +64,7 @@ KINDS: Final = (
     "store: all of it, and kill -9",
     "full scratch",
     "full store",
+    "kill -9 in a write",
 )
 FROM_NOTHING: Final = "from nothing, killed often"
 """Runs every stage, for minutes: of so many seeds only one."""
@@ -74,7 +75,7 @@ FROM_NOTHING_EVERY: Final = 67
 class Moment:
     """When: a share (0 to 1) of the undisturbed time or of the progress events, or before the n-th
     operation: of all, of a commit, or from the one on that makes its manifest (or, of a release,
-    its pointer) visible."""
+    its pointer) visible; or in the midst of a write, when a file has so many bytes."""
 
     by: By
     at: float
@@ -86,6 +87,7 @@ class Moment:
             "operation": f"before operation {self.at:g}",
             "commit": f"before operation {self.at:g} of the commit",
             "manifest": f"before operation {self.at:g} from the manifest on",
+            "write": f"when a file has {self.at:g} bytes",
         }
         return words[self.by]
 
@@ -199,6 +201,8 @@ def _moment(made: Scenario, draw: random.Random, *by: By) -> Moment:
             return Moment("operation", draw.randint(1, OPERATIONS[made.target]))
         case "commit" | "manifest":
             return Moment(chosen, draw.randint(1, 6))
+        case "write":
+            return Moment(chosen, int(2 ** draw.uniform(8, 16)))
         case _:
             return Moment(chosen, round(draw.uniform(0.02, 0.98), 3))
 
@@ -217,6 +221,9 @@ def _blown(made: Scenario, draw: random.Random) -> Scenario:
     match made.kind:
         case "kill -9 at an operation":
             by = ("operation",)
+        case "kill -9 in a write":
+            by = ("write",)
+            made = replace(made, store="file")
         case "kill -9 the runner":
             victim = "runner"
         case "kill -9 everything":

@@ -31,6 +31,7 @@ def store() -> dict[str, bytes]:
         "runs/cut/status.json": b"{}",
         f"datasets/cut/pointer/00000001-{'0' * 16}.json": b"{}",
         f"artifacts/tiler/{KEY}/{ATTEMPT}/.hdgan-tmp-1": b"half a doc",
+        "datasets/cut/releases/.hdgan-tmp-2": b"{",
     }
 
 

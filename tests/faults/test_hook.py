@@ -66,3 +66,19 @@ def test_others_are_left_alone(changes: dict[str, Any], tmp_path: Path) -> None:
     assert not (tmp_path / "journal" / "fired").exists()
     (entry,) = (tmp_path / "journal").iterdir()
     assert entry.name.endswith(".run")
+
+
+def test_it_is_killed_in_the_midst_of_a_write(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "hdgan").write_text("open('store/long', 'wb').write(bytes(100_000))")
+    environ = os.environ | {
+        "PYTHONPATH": str(TESTS / "faults" / "hook"),
+        JOURNAL: str(tmp_path / "journal"),
+        PLAN: json.dumps({"who": "run", "longest": 1000}),
+    }
+    ended = subprocess.run(
+        [sys.executable, "hdgan", "run"], cwd=tmp_path, env=environ, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGXFSZ
+    assert (tmp_path / "store" / "long").stat().st_size == 1000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ JOURNAL = "FAULTS_JOURNAL"
 that has had its signal `fired`."""
 PLAN = "FAULTS_PLAN"
 """JSON: `who`, `signal`, `operation` (which one it comes before, from 1), `after` (count only from
-an operation that has this in its name), `roots` (folders whose files count)."""
+an operation that has this in its name), `roots` (folders whose files count). Or `who` and
+`longest`: the process is killed in the midst of the write that makes a file longer than this."""
 
 CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -94,6 +96,14 @@ def arm(plan: dict[str, Any], fired: str) -> None:
     sys.addaudithook(hook)
 
 
+def limit(longest: int) -> None:
+    """Have the system kill this process when it writes a file of more bytes."""
+    # Python would rather have an error.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest, longest))
+
+
 if JOURNAL in os.environ:
     me = who()
     journal = Path(os.environ[JOURNAL])
@@ -102,4 +112,7 @@ if JOURNAL in os.environ:
         (journal / f"{os.getpid()}.{me}").touch()
         plan = json.loads(os.environ.get(PLAN) or "null")
         if plan is not None and plan["who"] == me:
-            arm(plan, str(journal / "fired"))
+            if "longest" in plan:
+                limit(plan["longest"])
+            else:
+                arm(plan, str(journal / "fired"))
