@@ -202,7 +202,8 @@ def _moment(made: Scenario, draw: random.Random, *by: By) -> Moment:
         case "commit" | "manifest":
             return Moment(chosen, draw.randint(1, 6))
         case "write":
-            return Moment(chosen, int(2 ** draw.uniform(8, 16)))
+            longest = 16 if made.target in OWN_PROCESS else 11
+            return Moment(chosen, int(2 ** draw.uniform(8, longest)))
         case _:
             return Moment(chosen, round(draw.uniform(0.02, 0.98), 3))
 
