@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +28,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from hdgan.core import elapsed
 from hdgan.core.artifact import Artifact, Attempt, artifact_key, open_artifact
@@ -39,8 +40,11 @@ from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.pins import Pins
 from hdgan.core.releases import Release, all_releases, publish
 from hdgan.core.request import InputRef
+from hdgan.core.store import Store
 from hdgan.core.store_file import FileStore
+from hdgan.core.store_s3 import S3Store
 from hdgan.core.work import WorkState
+from support.s3_server import new_bucket, point_aws_at, running_s3
 from support.stepped_actors import Actor
 
 GRACE = timedelta(hours=24)
@@ -84,12 +88,11 @@ class FakeTime:
 
 
 class Artifacts(RuleBasedStateMachine):
-    store_class: type[FileStore] = FileStore
+    conditional = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(prefix="hdgan-model-")
-        self.store = self.store_class(Path(self.folder.name))
+        self.store: Any = self.open()
         self.clock = FakeTime()
         vars(elapsed)["time"] = self.clock
         self.actors: list[Actor] = []
@@ -120,7 +123,24 @@ class Artifacts(RuleBasedStateMachine):
             assert list(self.store.unfinished()) == []
         finally:
             vars(elapsed)["time"] = time
-            self.folder.cleanup()
+            self.close()
+
+    # The store
+
+    def open(self) -> Store:
+        self.folder = tempfile.TemporaryDirectory(prefix="hdgan-model-")
+        return (FileStore if self.conditional else Unconditional)(Path(self.folder.name))
+
+    def close(self) -> None:
+        self.folder.cleanup()
+
+    def age(self, hours: float) -> None:
+        """Make everything that is in the store older by its clock."""
+        for folder, _, names in os.walk(self.folder.name):
+            for name in names:
+                path = Path(folder, name)
+                earlier = path.stat().st_mtime - hours * 3600
+                os.utime(path, (earlier, earlier))
 
     # Who is at work
 
@@ -263,16 +283,11 @@ class Artifacts(RuleBasedStateMachine):
         return actor.name.startswith("gc") or self.stage_of.get(actor) in ("commit", "publish")
 
     def _sleep(self, hours: float) -> None:
-        """Everything that is in the store becomes older, by the store's clock too."""
         self.hours += hours
         self.clock.seconds += hours * 3600
         for actor in self.actors:
             actor.hours_asleep += hours
-        for folder, _, names in os.walk(self.folder.name):
-            for name in names:
-                path = Path(folder, name)
-                earlier = path.stat().st_mtime - hours * 3600
-                os.utime(path, (earlier, earlier))
+        self.age(hours)
 
     @rule(key=st.integers(0, 1))
     def open_for_reading(self, key: int) -> None:
@@ -303,7 +318,7 @@ class Artifacts(RuleBasedStateMachine):
         for release in self.released:
             artifact = open_artifact(self.store, STAGE, release.artifacts["dataset"].key)
             assert artifact is not None, f"{release.name} names what is not there"
-            if self.store_class is FileStore:
+            if self.conditional:
                 assert artifact.content_digest == release.content_digest
         recent = self.hours - KEEP.total_seconds() / 3600 + 1
         self.relying = [(key, at) for key, at in self.relying if at > recent]
@@ -357,7 +372,36 @@ def read_all(artifact: Artifact) -> None:
 
 
 class ArtifactsUnconditional(Artifacts):
-    store_class = Unconditional
+    conditional = False
+
+
+class ArtifactsInS3(Artifacts):
+    """The same in a bucket of a real server, in this process so that its objects can be aged."""
+
+    def open(self) -> Store:
+        self.bucket = new_bucket(os.environ["AWS_ENDPOINT_URL"])
+        store = S3Store(self.bucket, "prefix")
+        if not self.conditional:
+            events = store.server.client.meta.events
+            events.register("before-parameter-build.s3.PutObject", ignore)
+        assert store.conditional is self.conditional
+        return store
+
+    def close(self) -> None:
+        self.store.close()
+
+    def age(self, hours: float) -> None:
+        for one in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[self.bucket].keys.values():
+            one.last_modified -= timedelta(hours=hours)
+
+
+class ArtifactsInS3Unconditional(ArtifactsInS3):
+    conditional = False
+
+
+def ignore(params: dict[str, Any], **_: object) -> None:
+    """Make a server one that does not know conditional writes."""
+    params.pop("IfNoneMatch", None)
 
 
 @pytest.fixture(autouse=True)
@@ -365,17 +409,31 @@ def no_syncing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Thousands of small writes, and no power failure to be safe from."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     yield
-    monkeypatch.setattr(elapsed, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic))
+    vars(elapsed)["time"] = time
 
 
-@pytest.mark.parametrize("machine", [Artifacts, ArtifactsUnconditional])
-def test_what_is_visible_verifies_for_ever(machine: type[Artifacts]) -> None:
+def search(machine: type[Artifacts], examples: int) -> None:
+    """`HDGAN_MODEL_EXAMPLES` times as many, for a longer search."""
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=int(os.environ.get("HDGAN_MODEL_EXAMPLES", "40")),
+            max_examples=examples * int(os.environ.get("HDGAN_MODEL_EXAMPLES", "1")),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("machine", [Artifacts, ArtifactsUnconditional])
+def test_what_is_visible_verifies_for_ever(machine: type[Artifacts]) -> None:
+    search(machine, 40)
+
+
+@pytest.mark.parametrize("machine", [ArtifactsInS3, ArtifactsInS3Unconditional])
+def test_what_is_visible_verifies_for_ever_in_s3(
+    machine: type[Artifacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_s3() as endpoint:
+        point_aws_at(endpoint, monkeypatch)
+        search(machine, 1)
