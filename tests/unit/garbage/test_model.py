@@ -28,7 +28,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from hdgan.core import elapsed
@@ -51,6 +50,7 @@ GRACE = timedelta(hours=24)
 KEEP = timedelta(hours=72)
 POLICY = Policy(Keeping(KEEP, KEEP), GRACE)
 STAGE = "dataset"
+MOTO_ACCOUNT = "123456789012"
 KEYS = [artifact_key(STAGE, 1, {"n": n}, {}) for n in range(2)]
 TURNING_POINTS = (
     "delete artifacts/",
@@ -391,7 +391,7 @@ class ArtifactsInS3(Artifacts):
         self.store.close()
 
     def age(self, hours: float) -> None:
-        for one in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[self.bucket].keys.values():
+        for one in s3_backends[MOTO_ACCOUNT]["aws"].buckets[self.bucket].keys.values():
             one.last_modified -= timedelta(hours=hours)
 
 
