@@ -150,6 +150,13 @@ def test_a_gate_that_says_no_ends_the_run_and_retry_asks_it_again() -> None:
     assert world.jobs[current(world)].stage == "dataset"
 
 
+def test_a_new_controller_knows_of_drift_without_looking_again() -> None:
+    """The drift artifact is known by then, and of one that is known nothing is read."""
+    status = RunStatus(drift_kid=0.25, annotations_lack="1 of 2 for val")
+    observed = RunStatus.model_validate(status.dump()).observed()
+    assert (observed.drift_kid, observed.annotations_lack) == (0.25, "1 of 2 for val")
+
+
 def told_to(played: PlayedRun, retry: str, gates: dict[str, Any]) -> None:
     """Somebody corrects the gates, and asks for another try."""
     run = small_run("spec.gates", gates)

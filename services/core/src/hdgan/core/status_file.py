@@ -96,11 +96,8 @@ def begun_with(store: Store, run: DatasetRun, *, ended: bool = False) -> str | N
     try:
         place = f"runs/{run.metadata.name}/{digest}.json"
         frozen = parse_object(read_object(store, place, MAX_STATUS_BYTES))
-        spec = frozen["run"]["spec"]
-        same = (spec["dataset"] or run.metadata.name) == run.dataset_name
-        name = str(frozen["release"])
-        return read_release(store, run.dataset_name, name).name if same else None
-    except (KeyMissing, InputMissing, RequestError, ValueError, KeyError, TypeError):
+        return read_release(store, run.dataset_name, str(frozen["release"])).name
+    except (KeyMissing, InputMissing, RequestError, ValueError, KeyError):
         return None  # nothing that could be gone on with
 
 
