@@ -31,6 +31,7 @@ ALL: Document = {
     "watchNamespaces": [{"name": "123"}, {"name": "true"}],
     "imagePullSecrets": ["456"],
     "schedules": {"1": SCHEDULE},
+    "gc": {"enabled": True},
     "controller": {"replicas": 2, "priorityClassName": "1"},
     "networkPolicies": {
         "enabled": True,

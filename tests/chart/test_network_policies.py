@@ -40,8 +40,8 @@ def place(made: list[Made], component: str) -> Place:
 
 def test_what_is_needed_passes_and_nothing_else(newest: Helm) -> None:
     made = newest.template("network-policies", namespace="ops")
-    controller, check, submitter = (
-        place(made, name) for name in ("controller", "check", "submitter")
+    controller, check, submitter, gc = (
+        place(made, name) for name in ("controller", "check", "submitter", "gc")
     )
     flows = [
         # Stages: the store, names, each other where they train together.
@@ -72,11 +72,20 @@ def test_what_is_needed_passes_and_nothing_else(newest: Helm) -> None:
         (submitter, API, 6443, True),
         (submitter, MINIO, 9000, False),
         (submitter, TILER, 9999, False),
+        # Who collects garbage: the store.
+        (gc, MINIO, 9000, True),
+        (gc, MINIO, 443, False),
+        (gc, API, 6443, False),
+        (gc, INTERNET, 443, False),
+        (gc, METADATA, 80, False),
+        (gc, TILER, 9999, False),
+        (gc, controller, 8081, False),
         # Those who come in.
         (PROMETHEUS, TILER, 9999, True),
         (PROMETHEUS, TILER, 29500, False),
         (PROMETHEUS, controller, 8081, True),
         (PROMETHEUS, submitter, 8081, False),
+        (PROMETHEUS, gc, 8081, False),
         (STRANGER, TILER, 9999, False),
         (STRANGER, controller, 8081, False),
         (NEIGHBOUR, TILER, 9999, False),
@@ -88,7 +97,7 @@ def test_what_is_needed_passes_and_nothing_else(newest: Helm) -> None:
         if allowed(made, source, target, port) is not expected
     ]
     assert wrong == []
-    for one in (TILER, RANK, controller, check, submitter):
+    for one in (TILER, RANK, controller, check, submitter, gc):
         for port, expected in ((53, True), (5353, True), (80, False)):
             assert allowed(made, one, DNS, port, "UDP") is expected
 
@@ -104,7 +113,7 @@ def test_metadata_is_reached_only_when_asked_for(newest: Helm, asked_for: bool) 
     """The store is "everywhere" here, port 80 included: that is not to include it."""
     flag = f"networkPolicies.metadata.enabled={str(asked_for).lower()}"
     made = newest.template("workload-identity", flag, namespace="team-a")
-    for one in (TILER, place(made, "controller")):
+    for one in (TILER, place(made, "controller"), place(made, "gc")):
         assert allowed(made, one, INTERNET, 443)
         assert allowed(made, one, Place(address="2001:db8::1"), 443)
         assert allowed(made, one, METADATA, 80) is asked_for

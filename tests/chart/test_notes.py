@@ -56,6 +56,15 @@ def test_secrets_are_asked_for_where_they_are_needed(newest: Helm) -> None:
     )
 
 
+def test_where_to_look_for_what_was_removed_is_said_where_it_is(newest: Helm) -> None:
+    text = notes(newest, "namespaces", release="other", namespace="ops")
+    assert "is removed from the stores: 17 3 * * * Etc/UTC. The last passes:\n" in text
+    selector = "app.kubernetes.io/component=gc,app.kubernetes.io/instance=other"
+    assert f"    kubectl logs --selector {selector} --namespace ops --tail=-1\n" in text
+    assert "@daily Europe/Berlin, suspended. The last" in notes(newest, "everything")
+    assert "component=gc" not in notes(newest, "minimal")
+
+
 def test_schedules_are_listed(newest: Helm) -> None:
     text = notes(newest, "schedules")
     assert "hdgan-weekly in team-a: 0 3 * * 0 Etc/UTC\n" in text

@@ -16,6 +16,7 @@ from hdgan.controller.scheduling import HistoryConfig, ScheduleConfig
 from hdgan.controller.settings import (
     AllowConfig,
     ElectionConfig,
+    GarbageConfig,
     ImageConfig,
     NamespaceConfig,
     Service,
@@ -38,12 +39,18 @@ CIDR: Final[Schema] = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}
 PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
 PORTS: Final[Schema] = {"type": "array", "items": PORT, "minItems": 1}
 DURATION: Final[Schema] = {"type": "string", "pattern": r"^([0-9]+(ms|s|m|h))+$"}
+CRON: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^\s=]+( +[^\s=]+){4})$",
+}
+TIME_ZONE: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z][A-Za-z0-9_+/-]*$"}
 PROXY: Final[Schema] = {"type": "string", "pattern": r"^(https?://[^\s]+)?$"}
 OWN_LABELS: Final = r"^(app\.kubernetes\.io/(name|instance|component|version|managed-by)|helm\.sh/chart|hdgan\.io/.*)$"  # noqa: E501
 IN_SETTINGS_ELSEWHERE: Final = frozenset(
-    {"namespaces", "images", "imagePullSecrets", "pods", "podSecurityContext"}
+    {"namespaces", "images", "imagePullSecrets", "pods", "podSecurityContext", "gc"}
 )
 """Settings that the chart makes of other values."""
+ACCOUNTS: Final = ("controller", "submitter", "gc", *get_args(StageName))
 
 
 def schema() -> Schema:
@@ -73,10 +80,7 @@ def schema() -> Schema:
                     "propertyNames": {**LABEL, "maxLength": 30},
                 },
                 "pods": closed({name: stage(definitions) for name in get_args(StageName)}),
-                "serviceAccounts": closed(
-                    {name: account() for name in ("controller", "submitter", *get_args(StageName))},
-                    required=("controller", "submitter", *get_args(StageName)),
-                ),
+                "serviceAccounts": closed({name: account() for name in ACCOUNTS}, ACCOUNTS),
                 "controller": closed(
                     {
                         "replicas": {"type": "integer", "minimum": 0, "maximum": 10},
@@ -100,6 +104,7 @@ def schema() -> Schema:
                 "submitter": closed(
                     {"resources": kubernetes("core.v1.ResourceRequirements", definitions)}
                 ),
+                "gc": garbage(definitions),
                 "settings": settings(definitions),
                 "podSecurityContext": security(),
                 "proxy": closed(
@@ -238,11 +243,8 @@ def schedule(definitions: Schema) -> Schema:
     """Runs on a schedule."""
     return closed(
         {
-            "schedule": {
-                "type": "string",
-                "pattern": r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^\s=]+( +[^\s=]+){4})$",  # noqa: E501
-            },
-            "timeZone": {"type": "string", "pattern": r"^[A-Za-z][A-Za-z0-9_+/-]*$"},
+            "schedule": CRON,
+            "timeZone": TIME_ZONE,
             "namespace": inner(NamespaceConfig, "name"),
             "suspend": FLAG,
             "startingDeadlineSeconds": {"type": "integer", "minimum": 10, "maximum": 31_536_000},
@@ -252,6 +254,21 @@ def schedule(definitions: Schema) -> Schema:
             "spec": model(RunSpec, definitions),
         },
         required=("schedule", "spec"),
+    )
+
+
+def garbage(definitions: Schema) -> Schema:
+    """Collecting garbage: when, and what the controller's settings say of it."""
+    fields, _ = of_model(GarbageConfig, definitions)
+    return closed(
+        {
+            "enabled": FLAG,
+            "schedule": CRON,
+            "timeZone": TIME_ZONE,
+            "suspend": FLAG,
+            **fields,
+            "resources": kubernetes("core.v1.ResourceRequirements", definitions),
+        }
     )
 
 

@@ -15,6 +15,9 @@
 {{- if gt (len .object) 41 -}}
 {{- fail (printf "schedules.%s: its CronJob would be named %s, of %d characters, but runs are named after its Jobs, which leaves 41. Use a shorter name of the schedule, or fullnameOverride" .name .object (len .object)) -}}
 {{- end -}}
+{{- if and $.Values.gc.enabled (eq .name "gc") (eq .namespace $.Release.Namespace) -}}
+{{- fail (printf "schedules.gc: its CronJob would be named %s, as the one that collects garbage. Use another name of the schedule" .object) -}}
+{{- end -}}
 {{- if not (hasKey $known .namespace) -}}
 {{- fail (printf "schedules.%s.namespace: %s is not watched; these are: %s" .name .namespace (keys $known | sortAlpha | join ", ")) -}}
 {{- end -}}

@@ -206,6 +206,24 @@ class ElectionConfig(Section):
         return self
 
 
+class GarbageConfig(Section):
+    """How long `python -m hdgan.controller.gc` leaves things in the stores. Others use them at the
+    same time, so nothing here can be as short as `hdgan gc` takes it."""
+
+    grace_hours: float = Field(24.0, ge=24, le=8760)
+    """Hours from the mark to the removal of an artifact's manifest, and again from there to that of
+    its files. At least 24: nothing may sleep longer than half of it between two steps of a
+    commit."""
+
+    keep_days: float = Field(30.0, ge=3, le=36_500)
+    """Days that what a run has worked with is kept without a release. At least 3: a run says once a
+    day that it still works."""
+
+    keep_awaiting_days: float = Field(365.0, ge=3, le=36_500)
+    """Days that candidates wait for annotations, with their generator, since their run was last
+    seen to."""
+
+
 class Settings(Section):
     """The controller's configuration."""
 
@@ -259,6 +277,9 @@ class Settings(Section):
 
     election: ElectionConfig = ElectionConfig()
     """Which replica works."""
+
+    gc: GarbageConfig = GarbageConfig()
+    """How long things stay in the stores that nothing needs any more."""
 
     @model_validator(mode="after")
     def _all_services_have_images(self) -> Self:
