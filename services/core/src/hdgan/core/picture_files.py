@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from hdgan.core.errors import HdganError
 
@@ -34,6 +34,10 @@ DAMAGE = (
 
 # Pillow only warns of a picture somewhat too large; its size is looked at here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# All texts of a picture together, unpacked; Pillow's own limit is 64 MiB. Ours have some hundred
+# bytes.
+PngImagePlugin.MAX_TEXT_MEMORY = 8 << 20
 
 
 class PictureError(ValueError):

@@ -97,6 +97,16 @@ class Architecture:
         return min(self.channel_base // resolution, self.channel_max)
 
     @property
+    def least_weights(self) -> int:
+        """A number of weights that either network has more of: one 3 x 3 convolution a block."""
+        return sum(9 * self.channels(r) ** 2 for r in self.block_resolutions[1:])
+
+    @property
+    def least_mapping_weights(self) -> int:
+        """A number of weights that the mapping network has more of."""
+        return self.mapping_layers * self.latent_dim**2
+
+    @property
     def num_ws(self) -> int:
         """How many copies of w the synthesis network takes: one per convolution, one for RGB."""
         return 2 * len(self.block_resolutions)

@@ -22,6 +22,8 @@ GENERATOR = "generator.safetensors"
 GENERATOR_RAW = "generator-raw.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
 
+SMALLEST_NUMBER = 2  # bytes of a weight, in 16 bits
+
 Read = Callable[[str], bytes]
 _Network = TypeVar("_Network", Generator, Discriminator)
 
@@ -53,11 +55,15 @@ def _built(kind: type[_Network], read: Read, name: str) -> _Network:
     """A network with its weights. A description of a huge one allocates nothing: the weights have
     to be there first."""
     arch = Architecture.from_json(read(ARCHITECTURE))
-    with torch.device("meta"):
-        expected = kind(arch).state_dict()
-    tensors = _tensors(read(name), expected, name)
+    data = read(name)
+    least = arch.least_weights + (arch.least_mapping_weights if kind is Generator else 0)
+    if least * SMALLEST_NUMBER > len(data):
+        raise RequestError(
+            f"{name} is of another architecture: {ARCHITECTURE} describes a network of more than "
+            f"{least} weights, which are not in {len(data)} bytes"
+        )
     network = kind(arch)
-    network.load_state_dict(tensors)
+    load_weights(network, data, name)
     return network
 
 

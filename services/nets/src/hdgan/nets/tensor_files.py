@@ -59,10 +59,7 @@ def metadata_of(data: bytes) -> dict[str, str]:
 def require_weights(
     tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
-    """TensorFileError unless names and shapes are those expected, and floats are floats.
-
-    `expected` may be on the device `meta`: then nothing was allocated before this looked.
-    """
+    """TensorFileError unless names and shapes are those expected, and floats are floats."""
     differing = sorted(
         name
         for name in expected.keys() | tensors.keys()
