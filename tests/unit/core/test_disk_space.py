@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 from hdgan.core.atomic_file import is_full
 from hdgan.core.disk_space import require_space
 from hdgan.core.errors import NoSpace, StoreError
+from hdgan.core.local import run_local
+from hdgan.core.progress_view import open_view
+from hdgan.core.stage import _make_scratch
+from support.runs import small_run
 
 
 def test_too_little_space_is_said_with_numbers(
@@ -54,3 +59,21 @@ def test_a_full_disk_is_known_in_any_wrapping(code: int) -> None:
         another(full)
     assert not is_full(caught.value)
     assert not is_full(OSError(errno.EACCES, "no"))
+
+
+def test_a_full_scratch_is_no_wrong_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(NoSpace, match=r"scratch: No space left.*run the same command again"):
+        _make_scratch(tmp_path / "scratch")
+    with pytest.raises(NoSpace, match=r"scratch: No space left.*run the same command again"):
+        run_local(
+            small_run(),
+            store_uri=(tmp_path / "store").as_uri(),
+            scratch=tmp_path / "scratch",
+            view=open_view(io.StringIO()),
+        )

@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ROOT / "services" / "core" / "src" / "hdgan" / "core"
-REQUEST = re.compile(r"\bclient\.(?!get_paginator)([a-z][a-z_0-9]*)\(|get_paginator\(\s*\"([a-z_0-9]+)\"")
+REQUEST = re.compile(
+    r"\bclient\.(?!get_paginator)([a-z][a-z_0-9]*)\(|get_paginator\(\s*\"([a-z_0-9]+)\""
+)
 LOCAL = {"close"}
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
 ACTION = {
