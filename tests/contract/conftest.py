@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from e2e.object_server import running
 from hdgan.core.store import Store, open_store
 from hdgan.core.store_s3 import S3Store
 from support.s3_server import (
+    Keys,
     TestServer,
     new_bucket,
     point_aws_at,
@@ -30,6 +32,21 @@ GIVEN_BUCKET = "HDGAN_TEST_BUCKET"
 """A bucket there; without it, one is made and removed."""
 
 SERVERS = ["file", "moto", "ministack", "tls", "object_server"]
+
+
+@functools.cache
+def bucket_of(endpoint: str, keys: Keys) -> str:
+    """One bucket for all tests on a server: boto3 takes its time to make a client for another."""
+    client = TestServer(endpoint, keys).client("s3")
+    with contextlib.closing(client):
+        name = f"bucket-{uuid.uuid4().hex}"
+        client.create_bucket(Bucket=name)
+        return name
+
+
+def fresh(endpoint: str, keys: Keys) -> str:
+    """A store nobody has used."""
+    return f"s3://{bucket_of(endpoint, keys)}/{uuid.uuid4().hex}/prefix"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,7 +65,7 @@ def s3_endpoint() -> Iterator[str]:
 def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store in moto, in this process."""
     point_aws_at(s3_endpoint, monkeypatch)
-    return f"s3://{new_bucket(s3_endpoint)}/some/prefix"
+    return fresh(s3_endpoint, Keys())
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +78,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
 @pytest.fixture
 def moto_uri(moto: TestServer, monkeypatch: pytest.MonkeyPatch) -> str:
     point_aws_at(moto.endpoint, monkeypatch, moto.keys)
-    return f"s3://{new_bucket(moto.endpoint)}/some/prefix"
+    return fresh(moto.endpoint, moto.keys)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +91,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
 @pytest.fixture
 def ministack_uri(ministack: TestServer, monkeypatch: pytest.MonkeyPatch) -> str:
     point_aws_at(ministack.endpoint, monkeypatch, ministack.keys)
-    return f"s3://{new_bucket(ministack.endpoint)}/some/prefix"
+    return fresh(ministack.endpoint, ministack.keys)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +121,7 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def object_server_uri(object_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     point_aws_at(object_server, monkeypatch)
-    return f"s3://{new_bucket(object_server)}/some/prefix"
+    return fresh(object_server, Keys())
 
 
 @pytest.fixture(scope="session")

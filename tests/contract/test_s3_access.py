@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,13 +139,18 @@ def test_a_wrong_clock_is_named_and_by_how_much(
 ) -> None:
     true = datetime.now(UTC)
     wrong = true + timedelta(seconds=ahead)
-    monkeypatch.setattr(
-        "botocore.auth.get_current_datetime",
-        lambda remove_tzinfo=True: wrong.replace(tzinfo=None) if remove_tzinfo else wrong,
-    )
+
+    def now(remove_tzinfo: bool = True) -> datetime:
+        return wrong.replace(tzinfo=None) if remove_tzinfo else wrong
+
+    monkeypatch.setattr("botocore.auth.get_current_datetime", now)
     monkeypatch.setattr("hdgan.core.s3_errors._now", lambda: wrong)
     with store_by(S3Connection(), ministack_uri) as store:
-        for use in (lambda: store.put("x", b"1"), lambda: store.head("x")):
+        uses: list[Callable[[], object]] = [
+            lambda: store.put("x", b"1"),
+            lambda: store.head("x"),
+        ]
+        for use in uses:
             with pytest.raises(StoreUnavailable) as caught:
                 use()
             told = re.search(

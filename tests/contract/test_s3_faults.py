@@ -4,6 +4,7 @@ long as it ends in time."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hdgan.core.errors import KeyMissing, StoreError, StoreUnavailable, WrongContent
+from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable, WrongContent
 from hdgan.core.retry_budget import RetryBudget
 from hdgan.core.s3_connection import S3Connection, S3Server
 from hdgan.core.s3_transfer import Parts
@@ -216,6 +217,25 @@ def test_an_object_that_is_replaced_meanwhile_is_read_from_the_beginning(
         store.server.client.meta.events.register("after-call.s3.GetObject", replace)
         store.get_to("x", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == newer
+
+
+def test_a_disk_that_fills_while_parts_arrive_is_told_and_nothing_stays(
+    honest: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(LARGE)
+    honest.put_from("x", tmp_path / "source")
+    write = os.pwrite
+
+    def full(handle: int, data: bytes, position: int) -> int:
+        if position > 6 << 20:  # in the second part, which another thread writes
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data, position)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(NoSpace, match=r"cannot write .*target: No space left"):
+            honest.get_to("x", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing(

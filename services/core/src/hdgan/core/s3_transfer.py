@@ -133,17 +133,21 @@ def read_object(
     name: str,
     parts: Parts,
     begun: Callable[[int], None] = lambda size: None,
+    keep: Callable[[int, list[bytes]], None] = lambda position, chunks: None,
 ) -> Generator[bytes, None, None]:
     """The bytes of an object in pieces, in order, all of one content: Changed if there is another
     one before the end. What breaks off is gone on with where it ended.
 
-    begun: called with the object's size in bytes before the first piece
+    begun  called with the object's size in bytes before the first piece
+    keep   called with each part and where it begins, by several threads, in any order, before the
+           part's pieces are handed out
     """
     first = _Range(bucket, name, 0, parts.part_bytes, None)
     server.request(first.attempt)
     version = first.version
     assert version is not None
     begun(version.size)
+    keep(0, first.chunks)
     yield from first.chunks
     first.chunks.clear()
 
@@ -151,6 +155,7 @@ def read_object(
         length = min(parts.part_bytes, version.size - position)
         part = _Range(bucket, name, position, length, version)
         server.request(part.attempt, cancelled)
+        keep(position, part.chunks)
         return part.chunks
 
     rest = range(parts.part_bytes, version.size, parts.part_bytes)

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import hashlib
 import logging
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
@@ -89,12 +90,17 @@ class S3Store:
 
         def copy() -> Content:
             digest, size = hashlib.sha256(), 0
-            read = self._read(name, lambda size: need_space(path, size))
-            with writing(path) as file, contextlib.closing(read) as chunks:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    file.write(chunk)
-                    size += len(chunk)
+            with writing(path) as file:
+                # Parts are written by the threads that fetch them: only the digest needs an order.
+                read = self._read(
+                    name,
+                    lambda size: need_space(path, size),
+                    lambda position, part: _write_at(file.fileno(), position, part),
+                )
+                with contextlib.closing(read) as chunks:
+                    for chunk in chunks:
+                        digest.update(chunk)
+                        size += len(chunk)
                 if sha256 not in (None, digest.hexdigest()):
                     raise WrongContent(f"{self.url(key)} has not the SHA-256 {sha256}")
             return Content(size, digest.hexdigest())
@@ -234,11 +240,14 @@ class S3Store:
             self.server.request(abort)
 
     def _read(
-        self, name: str, begun: Callable[[int], None] = lambda size: None
+        self,
+        name: str,
+        begun: Callable[[int], None] = lambda size: None,
+        keep: Callable[[int, builtins.list[bytes]], None] = lambda position, chunks: None,
     ) -> Generator[bytes, None, None]:
         # Explained in here: some of boto3's errors are OSErrors, which who writes files explains.
         with self._explained("read", name):
-            yield from read_object(self.server, self.bucket, name, self._parts, begun)
+            yield from read_object(self.server, self.bucket, name, self._parts, begun, keep)
 
     def _reading(self, name: str, read: Callable[[], T]) -> T:
         """What `read` returns, called again if the object is another one before it ends."""
@@ -366,3 +375,13 @@ class S3Store:
         except ERRORS as error:
             where = Where(action, self.bucket, name, self.server.endpoint, self.server.region)
             raise explain(error, where) from error
+
+
+def _write_at(handle: int, position: int, chunks: list[bytes]) -> None:
+    """Write one after the other into an open file, from `position` on. OSError."""
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            written = os.pwrite(handle, view, position)
+            position += written
+            view = view[written:]
