@@ -141,12 +141,12 @@ def _strike_all(made: World, notes: list[str]) -> list[Command] | None:
         notes.append(f"{blow.signal[3:].lower()}ed: {code}" if hit else f"missed: {code}")
         if hit and code == AWAITING and made.scenario.kind == FROM_NOTHING:
             hit = False
+        if not hit and code not in (0, AWAITING) and not (made.proxy and code in AGAIN):
+            raise Problem(f"{command}, not hit, ended with {code}: {command.text[-3000:]}")
         if not hit and blow is made.scenario.blows[0] and made.scenario.kind != FROM_NOTHING:
             return None
         if hit and code not in _codes_when_struck(made, blow.victim, blow.signal):
             raise Problem(f"{command}, {blow}, ended with {code}: {command.text[-3000:]}")
-        if not hit and code not in (0, AWAITING) and not (made.proxy and code in AGAIN):
-            raise Problem(f"{command}, not hit, ended with {code}: {command.text[-3000:]}")
         if not hit and code == AWAITING:
             _annotate(made, notes)
         command.until_gone(GONE_SECONDS)
@@ -173,7 +173,7 @@ def _freeze(made: World, notes: list[str]) -> list[Command] | None:
     first = start(made, RUN, blow=blow)
     try:
         if not strike(first, blow, made):
-            first.wait()
+            _end_well(first)
             return None
         second = made.scenario.second
         assert second is not None
@@ -187,6 +187,13 @@ def _freeze(made: World, notes: list[str]) -> list[Command] | None:
         raise Problem(f"the thawed {first} ended with {code}: {first.text[-3000:]}")
     _look(made)
     return [first]
+
+
+def _end_well(command: Command) -> None:
+    """The harm came too late: that is all right if the command had done its work."""
+    code = command.wait()
+    if code != 0:
+        raise Problem(f"{command}, not hit, ended with {code}: {command.text[-3000:]}")
 
 
 def _two(made: World, notes: list[str]) -> list[Command]:
@@ -210,7 +217,7 @@ def _orphan(made: World, notes: list[str]) -> list[Command] | None:
     (blow,) = made.scenario.blows
     command = start(made, RUN, blow=blow)
     if not strike(command, blow, made):
-        command.wait()
+        _end_well(command)
         return None
     code = command.wait()
     notes.append(f"killed: {code}; still at work: {len(command.living())}")
