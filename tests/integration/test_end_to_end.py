@@ -131,6 +131,26 @@ def test_status_says_done(finished_run: SmallPipeline) -> None:
     }
 
 
+def test_gates_see_what_the_stages_measured(finished_run: SmallPipeline) -> None:
+    (evaluation,) = finished_run.store.glob("artifacts/gan-trainer/*/*/evaluation.json")
+    measured = json.loads(evaluation.read_text())
+    kid, share = measured["kid"]["whole"]["mean"], measured["memorisation"]["share"]
+    gates = {"minIou": 0.0, "maxKid": kid, "maxMemorisation": share, "minPairs": 6}
+    write_run_file(finished_run.folder / "gated.yaml", {"gates": gates | {"maxDropVsLatest": 0.0}})
+    told = succeeded(finished_run.hdgan("status", "gated.yaml", "--json"))
+    found = {one["name"]: one for one in json.loads(told.out)["gates"]}
+    assert {name: one["passed"] for name, one in found.items()} == dict.fromkeys(
+        [*(f"minIou.{name}" for name in CLASSES), *list(gates)[1:], "maxDropVsLatest"], True
+    )
+    assert found["minPairs"]["measured"] == 6
+    tighter = {"maxKid": kid - 1e-6 if kid > 1e-6 else 0.0, "minMacroDice": 1.0}
+    write_run_file(finished_run.folder / "gated.yaml", {"gates": tighter})
+    told = finished_run.hdgan("run", "gated.yaml")
+    assert told.code == 4, told.err
+    assert "is below gates.minMacroDice 1; the generator's KID" in told.err
+    assert "is above gates.maxKid" in told.err
+
+
 def test_a_third_run_reuses_every_stage(finished_run: SmallPipeline) -> None:
     before, files = finished_run.manifests(), finished_run.files()
     third = succeeded(finished_run.hdgan("run", "run.yaml", "--dataset", "dataset"))

@@ -126,7 +126,7 @@ def write_run_file(path: Path, changes: Mapping[str, Mapping[str, Any]] | None =
     """The run file, with fields of some sections changed."""
     document = copy.deepcopy(DOCUMENT)
     for section, values in (changes or {}).items():
-        document["spec"][section].update(values)
+        document["spec"].setdefault(section, {}).update(values)
     path.write_text(yaml.safe_dump(document))
     return path
 
