@@ -17,6 +17,7 @@ _MARKED = 20
 _COLOURS = ("#2f7ed8", "#d9822b", "#2e9e5b", "#b04fc4")
 # Any: matplotlib's own type for the keys lists every setting there is.
 _STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # A $ in a name begins no formula.
     "svg.fonttype": "none",  # Text stays text: small files, sharp in print.
     "svg.hashsalt": "hdgan",  # Ids inside the SVG do not change from run to run.
     "font.family": "sans-serif",

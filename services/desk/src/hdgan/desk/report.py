@@ -13,8 +13,10 @@ from importlib import resources
 from typing import Any, TypeVar
 
 import jinja2
+import markupsafe
 
 from hdgan.core.artifact import Artifact
+from hdgan.core.printable import printable
 from hdgan.core.run import ClassConfig
 from hdgan.core.well_formed import well_formed
 from hdgan.desk import charts, report_facts, report_figures
@@ -36,13 +38,23 @@ _Made = TypeVar("_Made")
 def render_report(view: RunArtifacts) -> str:
     """The HTML of a run's report, without links to anything outside the page."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     source = resources.files("hdgan.desk").joinpath("templates/report.html.j2")
     template = environment.from_string(source.read_text("utf-8"))
     context = report_context(view)
     with well_formed(f"what run {view.run.metadata.name} has made in {view.store.uri}"):
         return template.render(**context)
+
+
+def _shown(value: Any) -> Any:
+    """What the template prints of a value: texts without characters that turn or end them."""
+    plain = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+    return printable(value) if plain else value
 
 
 def report_context(view: RunArtifacts) -> dict[str, Any]:
