@@ -68,7 +68,7 @@ class Opening:
     def open(self, uri: str) -> Store:
         self.opened.append(uri)
         if uri not in self.stores:
-            raise StoreUnavailable(f"{uri} does not answer")
+            raise StoreUnavailable(f'{uri} does not answer by http://me:my"word@proxy')
         return self.stores[uri].store
 
 
@@ -208,7 +208,7 @@ def test_a_store_that_fails_holds_up_no_other(opening: Opening) -> None:
     assert [code for _, code in ended] == [69, 66, 70, 0]
     lines = [line for line, _ in ended]
     assert [line.get("exitCode") for line in lines] == [69, 66, 70, None]
-    assert lines[0]["error"] == "s3://away does not answer"
+    assert lines[0]["error"] == "s3://away does not answer by http://[redacted]@proxy"
     assert "cannot be read as a pin" in lines[1]["error"]
     assert lines[2]["error"].startswith("TypeError: ")
     assert lines[3]["kept"] == 1
