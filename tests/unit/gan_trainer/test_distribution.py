@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from hdgan.core.errors import RequestError
 from hdgan.gan_trainer.batch_shares import discriminator_pieces, even_pieces
+from hdgan.gan_trainer.local_ranks import place
 from hdgan.gan_trainer.training import Training
 from support.gan_training import SIDE, config, labelled, run, tensors, train_together
 
@@ -49,6 +53,43 @@ def test_processes_together_equal_one_with_the_whole_batch(
     for other in together[1:]:
         # Not nearly but exactly the same weights in every process.
         assert all(torch.equal(other[name], tensor) for name, tensor in together[0].items())
+
+
+LISTENERS = """
+import os, sys
+from pathlib import Path
+from hdgan.gan_trainer.distribution import join
+
+processes = join("cpu", 60.0)
+assert processes.any(True) == (True,)
+own = {os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.exists()}
+for kind in ("tcp", "tcp6"):
+    for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+        _, address, _, state, *rest = line.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in own:
+            print(kind, address.partition(":")[0])
+processes.any(True)
+processes.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_processes_of_one_machine_are_reached_from_nowhere_else() -> None:
+    placement = place(2, {})
+    assert placement is not None
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LISTENERS],
+            env={**os.environ, **placement.variables(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0].splitlines() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    loopback = "tcp 0100007F"
+    assert [set(lines) for lines in said] == [{loopback}, {loopback}]
 
 
 def test_pieces_and_recomputation_change_nothing() -> None:

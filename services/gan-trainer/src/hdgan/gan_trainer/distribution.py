@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +23,8 @@ from torch import Tensor
 from hdgan.core.errors import InternalError, RequestError
 
 BEAT_SECONDS = 5.0
+LOOPBACK = "127.0.0.1"
+"""Where the processes of one machine meet."""
 
 
 class PeerLost(InternalError):
@@ -180,13 +184,43 @@ def join(device: str, timeout_seconds: float, environ: Mapping[str, str] = os.en
         # error that can be reported. It makes every sum wait for its end, which a step does anyway.
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         torch.cuda.set_device(place)
+    timeout = datetime.timedelta(seconds=timeout_seconds)
     with _bounded(f"process {rank} of {size} finding the others"):
+        store = _store_on_this_machine(rank, timeout, environ)
         dist.init_process_group(
             # Flags and files go between CPUs, gradients between GPUs.
             "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
-            init_method="env://",
+            init_method=None if store else "env://",
+            store=store,
             rank=rank,
             world_size=size,
-            timeout=datetime.timedelta(seconds=timeout_seconds),
+            timeout=timeout,
         )
     return Processes(rank, size, place, local_rank)
+
+
+def _store_on_this_machine(
+    rank: int, timeout: datetime.timedelta, environ: Mapping[str, str]
+) -> Any:
+    """Where the processes of one machine meet: nobody else gets to it. None: they are on several,
+    or torchrun has a store for them.
+
+    Torch's own listens on all addresses of the machine, and asks nobody who he is.
+    """
+    address, port = environ["MASTER_ADDR"], int(environ["MASTER_PORT"])
+    if address != LOOPBACK or environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return None
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store: Any = dist.TCPStore  # type: ignore[attr-defined] # torch's stubs leave it out
+    if rank != 0:
+        return store(address, port, is_master=False, timeout=timeout)
+    listener = socket.create_server((address, port))
+    return store(
+        address,
+        port,
+        is_master=True,
+        timeout=timeout,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )

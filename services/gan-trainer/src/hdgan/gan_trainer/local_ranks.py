@@ -23,6 +23,7 @@ from typing import Self
 from hdgan.core.errors import InternalError, RequestError, Stopped
 from hdgan.core.events import MAX_LINE, parse_event
 from hdgan.core.machines import NODES, node_rank, whole_number
+from hdgan.gan_trainer.distribution import LOOPBACK
 
 PARENT = "HDGAN_RANK_PARENT"
 # How long the first process may take to notice for itself that another has died.
@@ -63,7 +64,7 @@ def place(local: int, environ: Mapping[str, str]) -> Placement | None:
         return None
     node, nodes = node_rank(environ)
     if nodes == 1:
-        return None if local == 1 else Placement(0, 1, local, "127.0.0.1", _free_port())
+        return None if local == 1 else Placement(0, 1, local, LOOPBACK, _free_port())
     if "MASTER_ADDR" not in environ or "MASTER_PORT" not in environ:
         raise RequestError(
             f"{NODES} is {nodes}: set MASTER_ADDR and MASTER_PORT to where machine 0 is reached"
@@ -74,7 +75,7 @@ def place(local: int, environ: Mapping[str, str]) -> Placement | None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
