@@ -28,6 +28,13 @@ _KNOWN = re.compile(
     r"\.json)$"
 )
 
+# A frozen run has the folder of its slides in it.
+_OF_THIS_TIME = (
+    (re.compile(_ATTEMPT), "*"),
+    (re.compile(r"/pointer/[0-9]{8}-[0-9a-f]{16}\.json$"), "/pointer/*"),
+    (re.compile(rf"^runs/cut/{_HEX}\.json$"), "runs/cut/*"),
+)
+
 
 def wrong(objects: Mapping[str, bytes], undisturbed: Undisturbed) -> Iterator[str]:
     """What is wrong with the store of a run that has come to its end."""
@@ -121,10 +128,10 @@ def _wrong_releases(whole: Mapping[str, bytes], expected: str) -> Iterator[str]:
 def kinds_of(objects: Mapping[str, bytes]) -> set[str]:
     """Keys, with what differs from one attempt to the next left out, and without what tells of
     who has looked when: pins and the notes of collections."""
-    attempt = re.compile(_ATTEMPT)
-    writer = re.compile(r"/pointer/[0-9]{8}-[0-9a-f]{16}\.json$")
-    return {
-        writer.sub("/pointer/*", attempt.sub("*", key))
-        for key in objects
-        if not key.startswith(("pins/", "gc/"))
-    }
+    kinds = set()
+    for key in objects:
+        if not key.startswith(("pins/", "gc/")):
+            for pattern, instead in _OF_THIS_TIME:
+                key = pattern.sub(instead, key)
+            kinds.add(key)
+    return kinds

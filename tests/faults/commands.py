@@ -115,6 +115,8 @@ def start(
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (hook, inherited.get("PYTHONPATH"))))
     if blow is not None and blow.moment.by in (*COUNTED, "write"):
         environ[PLAN] = json.dumps(_plan(world, blow, scratch))
+        # It would be killed at the first thing it has compiled.
+        environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with journal.joinpath("printed.txt").open("wb") as printed:
         process = subprocess.Popen(
             [HDGAN, *line],
