@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError, StoreUnavailable, WrongContent
 from hdgan.core.retry_budget import RetryBudget
@@ -253,6 +254,54 @@ def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing(
         honest.put_from("x", source)
     assert honest.head("x") is None
     assert list(honest.unfinished()) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_upload_whose_end_was_answered_by_nobody_is_looked_for(
+    replaced: bool, honest: S3Store, s3_endpoint: str, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "source").write_bytes(LARGE)
+    calls = 0
+    with store_at(s3_endpoint, bucket) as store:
+
+        def lose(**_: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                if replaced:
+                    honest.put("x", LARGE[::-1])
+                raise ConnectionClosedError(endpoint_url=s3_endpoint)
+
+        event = "after-call.s3.CompleteMultipartUpload"
+        store.server.client.meta.events.register(event, lose)
+        if replaced:  # by somebody else: whether it was complete before nobody knows
+            with pytest.raises(StoreError, match=r"NoSuchUpload|the server answered 500"):
+                store.put_from("x", tmp_path / "source")
+        else:
+            store.put_from("x", tmp_path / "source")
+    assert honest.get("x") == (LARGE[::-1] if replaced else LARGE)
+    assert list(honest.unfinished()) == []
+
+
+@pytest.mark.parametrize("before", [None, b"mine", b"other"])
+def test_a_new_object_whose_answer_was_lost_is_known_by_its_bytes(
+    before: bytes | None, honest: S3Store, s3_endpoint: str
+) -> None:
+    assert honest.conditional
+    if before is not None:
+        honest.put("x", before)
+    calls = 0
+
+    def lose(**_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ConnectionClosedError(endpoint_url=s3_endpoint)
+
+    honest.server.client.meta.events.register("after-call.s3.PutObject", lose)
+    assert honest.put_if_absent("x", b"mine") is (before != b"other")
+    assert honest.get("x") == (before or b"mine")
+    assert not honest.put_if_absent("x", b"mine")
 
 
 def test_an_upload_that_is_interrupted_leaves_nothing(honest: S3Store, tmp_path: Path) -> None:

@@ -161,7 +161,10 @@ class S3Server:
 
     def _patience(self) -> RetryBudget:
         if self._budget is None:
-            attempts = _session().get_config_variable("max_attempts")
+            try:
+                attempts = _session().get_config_variable("max_attempts")
+            except ValueError:
+                raise StoreError("AWS_MAX_ATTEMPTS (or the profile's) is not a number") from None
             budget = RetryBudget()
             self._budget = replace(budget, attempts=max(1, attempts)) if attempts else budget
         return self._budget
