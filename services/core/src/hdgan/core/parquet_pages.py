@@ -1,25 +1,28 @@
-"""What the pages of a parquet file say about themselves, read before any of them is unpacked.
+"""What a parquet file says about itself, read before any of it is unpacked: its footer, and the
+header of each page (Apache Parquet format, both structs in Thrift's compact protocol).
 
-A file's footer says how large its columns are, but nothing makes it tell the truth. Each page has a
-header of its own (Apache Parquet format, PageHeader in Thrift's compact protocol), and a reader
-gives a page exactly the room that header asks for: so the sum over pages is what bounds memory.
+A footer says how large columns are, but nothing makes it tell the truth. A reader gives a page
+exactly the room that the page's own header asks for: so the sum over pages is what bounds memory.
+The footer is read here as well, because pyarrow's own accessors of a damaged one end the process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 DATA, INDEX, DICTIONARY, DATA_V2 = 0, 1, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS: Final = frozenset({4, 5, 6})
 _MAX_HEADER = 1 << 20
-_MAX_DEPTH = 8
+_MAX_DEPTH = 16
+_MAX_ELEMENTS = 1_000_000
+"""Of all lists of a struct."""
 
-Fields = dict[int, "int | Fields"]
+Fields = dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,44 @@ class Page:
     encoding: int
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """A column of a group of rows: its name, its values, and where its pages lie."""
+
+    name: str
+    values: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a file, and their columns."""
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+
+def groups(footer: memoryview) -> list[Group]:
+    """The groups of rows that a file's footer describes. ValueError where it is no footer."""
+    try:
+        fields = _Reader(footer).struct()
+        return [
+            Group(_integer(one, 3), tuple(_chunk(chunk[3]) for chunk in one[1]))
+            for one in fields[4]
+        ]
+    except (IndexError, KeyError, TypeError, AttributeError):
+        raise ValueError("the footer is damaged") from None
+
+
+def _chunk(fields: Fields) -> Chunk:
+    first, own = _integer(fields, 9), fields.get(11)
+    # A reader begins with the dictionary, if that comes before the data.
+    start = own if isinstance(own, int) and 0 < own < first else first
+    name = ".".join(part.decode("utf-8", "replace") for part in fields[3])
+    return Chunk(name, _integer(fields, 5), start, _integer(fields, 7))
+
+
 def column_pages(data: memoryview, start: int, length: int) -> Iterator[Page]:
     """The pages of one column chunk, which lies at `start` and has `length` bytes.
 
@@ -44,11 +85,12 @@ def column_pages(data: memoryview, start: int, length: int) -> Iterator[Page]:
     while place < end:
         header = data[place : min(end, place + _MAX_HEADER)]
         try:
-            fields, used = _struct(header, 0, 0)
+            reader = _Reader(header)
+            fields = reader.struct()
         except IndexError:
             raise ValueError("the header of a page is damaged") from None
         page = _page(fields)
-        place += used + page.packed
+        place += reader.place + page.packed
         if place > end:
             raise ValueError("a page reaches beyond its column")
         yield page
@@ -72,53 +114,73 @@ def _integer(fields: Fields, number: int) -> int:
     return found
 
 
-def _struct(data: memoryview, place: int, depth: int) -> tuple[Fields, int]:
-    """Integers and structs of a struct by number of field; where it ends. IndexError if not."""
-    if depth > _MAX_DEPTH:
-        raise ValueError("the header of a page is nested too deeply")
-    fields: Fields = {}
-    number = 0
-    while True:
-        mark = data[place]
-        place += 1
-        if mark == 0:
-            return fields, place
-        kind = mark & 15
-        if mark >> 4:
-            number += mark >> 4
-        else:
-            number, place = _zigzag(data, place)
+class _Reader:
+    """Reads one struct: integers, byte strings, lists and structs by number of field. IndexError
+    where the bytes end too soon, ValueError for everything else that is wrong."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._left = _MAX_ELEMENTS
+        self.place = 0
+
+    def struct(self, depth: int = 0) -> Fields:
+        if depth > _MAX_DEPTH:
+            raise ValueError("a header is nested too deeply")
+        fields: Fields = {}
+        number = 0
+        while mark := self._byte():
+            if mark >> 4:
+                number += mark >> 4
+            else:
+                number = self._zigzag()
+            kind = mark & 15
+            # In a field, unlike in a list, the kind of a boolean is its value.
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
         if kind in _INTEGERS:
-            fields[number], place = _zigzag(data, place)
-        elif kind == _STRUCT:
-            fields[number], place = _struct(data, place, depth + 1)
-        else:
-            place = _skipped(data, place, kind)
+            return self._zigzag()
+        if kind == _BINARY:
+            return self._bytes(self._varint())
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind in (_LIST, _SET):
+            return self._list(depth)
+        if kind in (_TRUE, _FALSE, _BYTE):
+            return self._byte()
+        if kind == _DOUBLE:
+            return self._bytes(8)
+        raise ValueError("a header is damaged")
 
+    def _list(self, depth: int) -> list[Any]:
+        mark = self._byte()
+        size = mark >> 4 if mark >> 4 < 15 else self._varint()
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("a header has too many values")
+        return [self._value(mark & 15, depth + 1) for _ in range(size)]
 
-def _skipped(data: memoryview, place: int, kind: int) -> int:
-    """Where a field ends that nobody asks for. Pages have no lists, sets and maps."""
-    if kind in (_TRUE, _FALSE):
-        return place
-    if kind in (_BYTE, _DOUBLE):
-        return place + (1 if kind == _BYTE else 8)
-    if kind == _BINARY:
-        size, place = _varint(data, place)
-        return place + size
-    raise ValueError("the header of a page is damaged")
+    def _byte(self) -> int:
+        byte = self._data[self.place]
+        self.place += 1
+        return byte
 
+    def _bytes(self, size: int) -> bytes:
+        if size > len(self._data) - self.place:
+            raise ValueError("a header is cut off")
+        self.place += size
+        return bytes(self._data[self.place - size : self.place])
 
-def _zigzag(data: memoryview, place: int) -> tuple[int, int]:
-    value, place = _varint(data, place)
-    return (value >> 1) ^ -(value & 1), place
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
 
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError("the header of a page is damaged")
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("a header is damaged")

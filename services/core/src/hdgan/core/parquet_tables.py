@@ -22,6 +22,7 @@ from hdgan.core.parquet_pages import (
     RLE,
     RLE_DICTIONARY,
     column_pages,
+    groups,
 )
 
 MAX_FILE_BYTES: Final = 1 << 30
@@ -61,7 +62,7 @@ def read_parquet(
     try:
         whole = _opened(data, [])
         schema = _chosen(whole.schema_arrow, columns)
-        _check_sizes(whole.metadata, data, set(schema.names), max_rows, max_bytes)
+        _check_sizes(whole.metadata.num_rows, data, set(schema.names), max_rows, max_bytes)
         # As dictionaries, so that a text that is there a million times is held once.
         texts = [field.name for field in schema if _is_text(field.type)]
         file = _opened(data, texts)
@@ -113,48 +114,40 @@ def _chosen(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _check_sizes(
-    metadata: pq.FileMetaData, data: bytes, names: set[str], max_rows: int, max_bytes: int
-) -> None:
+def _check_sizes(said: int, data: bytes, names: set[str], max_rows: int, max_bytes: int) -> None:
     """ParquetError if the file has more than is read, by what it says and by its pages."""
-    if not 0 <= metadata.num_rows <= max_rows:
-        raise ParquetError(f"it has {metadata.num_rows} rows, at most {max_rows} are read")
-    if metadata.num_columns > MAX_COLUMNS or metadata.num_row_groups > MAX_ROW_GROUPS:
-        raise ParquetError(
-            f"it has {metadata.num_columns} columns in {metadata.num_row_groups} groups; at most "
-            f"{MAX_COLUMNS} in {MAX_ROW_GROUPS} are read"
-        )
+    if not 0 <= said <= max_rows:
+        raise ParquetError(f"it has {said} rows, at most {max_rows} are read")
     view = memoryview(data)
+    footer = int.from_bytes(data[-8:-4], "little")
+    found = groups(view[len(data) - 8 - footer : len(data) - 8])
+    columns = max((len(one.chunks) for one in found), default=0)
+    if columns > MAX_COLUMNS or len(found) > MAX_ROW_GROUPS:
+        raise ParquetError(
+            f"it has {columns} columns in {len(found)} groups; at most {MAX_COLUMNS} in "
+            f"{MAX_ROW_GROUPS} are read"
+        )
     rows = total = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if group.num_rows == 0:
+    for group in found:
+        if group.rows == 0:
             continue  # has no pages
-        rows += group.num_rows
-        if group.num_rows < 0 or rows > metadata.num_rows:
+        rows += group.rows
+        if group.rows < 0 or rows > said:
             raise ParquetError("its groups have more rows than it says")
-        for place in range(group.num_columns):
-            column = group.column(place)
-            if column.path_in_schema not in names:
+        for chunk in group.chunks:
+            if chunk.name not in names:
                 continue
-            if column.num_values != group.num_rows:
-                raise ParquetError(f"its column {column.path_in_schema!r} has another length")
-            for page in column_pages(view, _start(column), column.total_compressed_size):
+            if chunk.values != group.rows:
+                raise ParquetError(f"its column {chunk.name!r} has another length")
+            for page in column_pages(view, chunk.start, chunk.length):
                 total += page.unpacked
                 if total > max_bytes:
                     raise ParquetError(f"unpacked it has more than {max_bytes} bytes")
                 if page.encoding not in _ENCODINGS and page.kind != DICTIONARY:
                     raise ParquetError(
-                        f"its column {column.path_in_schema!r} is encoded in a way that is not "
-                        f"read here ({page.encoding})"
+                        f"its column {chunk.name!r} is encoded in a way that is not read here "
+                        f"({page.encoding})"
                     )
-
-
-def _start(column: pq.ColumnChunkMetaData) -> int:
-    """Where a reader begins with a column: at its dictionary, if that comes before its data."""
-    first: int = column.data_page_offset
-    own = column.dictionary_page_offset
-    return own if own is not None and 0 < own < first else first
 
 
 def _batches(
