@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hdgan.core import atomic_file
 from hdgan.core.store_file import FileStore
 
 WRITER = """
@@ -122,3 +123,22 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_what_was_there(tmp_path: P
     assert left.size == 4
     store.remove_unfinished(left)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_that_another_process_removes_just_now_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, calls = atomic_file.make_folder, 0
+
+    def removed(folder: Path, *, durable: bool = True) -> None:
+        nonlocal calls
+        calls += 1
+        make(folder, durable=durable)
+        if calls <= 3:
+            folder.rmdir()
+
+    monkeypatch.setattr(atomic_file, "make_folder", removed)
+    store = FileStore(tmp_path / "store")
+    store.put("a/x", b"1")
+    assert store.get("a/x") == b"1"
+    assert calls == 4
