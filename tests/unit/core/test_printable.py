@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from hdgan.core.cli import app
 from hdgan.core.printable import printable
 from hdgan.core.progress_view import open_view
 
@@ -35,3 +38,10 @@ def test_what_a_stage_says_reaches_the_terminal_printable(bars: bool) -> None:
     view.close()
     assert r"warning: a\x1b]0;owned\x07b.svs: unreadable" in out.getvalue()
     assert "\x1b]0;" not in out.getvalue()
+
+
+def test_names_of_strange_files_in_a_store_do_nothing_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / TITLE).write_bytes(b"")
+    shown = CliRunner().invoke(app, ["gc", "--store", str(tmp_path)]).output
+    assert r"a\x1b]0;owned\x07b.svs" in shown
+    assert "\x1b" not in shown

@@ -280,7 +280,7 @@ def dataset_check(
         f"{uri}: {summary.pairs} pairs in {summary.shards} shards, {sizes} pixels, all right"
     )
     for name, fraction in zip(summary.classes, summary.fractions, strict=True):
-        typer.echo(f"  {name:<20} {100 * fraction:5.1f} % of pixels")
+        typer.echo(printable(f"  {name:<20} {100 * fraction:5.1f} % of pixels"))
 
 
 @dataset_app.command("export")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hdgan.core.printable import printable
+
 if TYPE_CHECKING:
     from hdgan.core.garbage.collecting import Found, Report
 
@@ -64,7 +66,7 @@ def gc(
     if as_json:
         typer.echo(json.dumps(_document(report), indent=1))
         return
-    typer.echo(summary(report, delete=delete))
+    typer.echo(printable(summary(report, delete=delete)))
 
 
 def _document(report: Report) -> dict[str, Any]:
