@@ -65,7 +65,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "no pixels": (SIGNATURE + header(0, 4) + PALETTE + END, "is 0 x 4 pixels"),
     "two headers": (
-        SIGNATURE + header(4, 4) + header(12_000, 12_000) + PALETTE + ZEROS + END,
+        SIGNATURE + header(4, 4) + header(7_000, 7_000) + PALETTE + ZEROS + END,
         "the PNG is truncated or damaged",
     ),
     "a header of another kind first": (
@@ -176,6 +176,18 @@ def test_no_reader_of_pictures_is_harmed(reader: str, case: str) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 16_000_000
+
+
+def test_the_number_of_pixels_is_exact() -> None:
+    for most, read in ((16, True), (15, False)):
+        try:
+            with open_picture(GOOD, max_pixels=most) as picture:
+                assert picture.size == (4, 4)
+        except PictureError as error:
+            message = str(error)
+        else:
+            message = ""
+        assert message == ("" if read else "its 4 x 4 pixels are too many: at most 15 are read")
 
 
 def test_every_reader_takes_a_good_picture() -> None:
