@@ -95,9 +95,9 @@ class SteppedStore:
         self._actor.gate(f"list {prefix}")
         yield from list(self._store.list(prefix))
 
-    def unfinished(self) -> Iterator[Any]:
-        self._actor.gate("unfinished")
-        yield from list(self._store.unfinished())
+    def unfinished(self, prefix: str = "") -> Iterator[Any]:
+        self._actor.gate(f"unfinished {prefix}")
+        yield from list(self._store.unfinished(prefix))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """In two operations where the store has no conditional write: it looks, then writes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from hdgan.core import elapsed
 from hdgan.core.annotations import publish as publish_annotations
 from hdgan.core.artifact import MANIFEST, Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_json
-from hdgan.core.errors import InputMissing, RequestError, StoreUnavailable
+from hdgan.core.errors import InputMissing, RequestError, StoreError, StoreUnavailable
 from hdgan.core.garbage.collecting import Policy, Report, collect
-from hdgan.core.garbage.roots import Keeping
+from hdgan.core.garbage.roots import Keeping, RootFinder
 from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.pins import Pins
-from hdgan.core.releases import publish, remove, roll_back
+from hdgan.core.releases import latest_name, publish, remove, roll_back
+from hdgan.core.request import InputRef
 from hdgan.core.store_file import FileStore
 from hdgan.core.work import WorkState
 from support.stepped_actors import Actor
@@ -140,6 +141,7 @@ def test_a_removed_release_is_collected_and_the_latest_is_not_removed(aging: Agi
     with pytest.raises(RequestError, match="run-2 is the latest"):
         remove(aging.store, "d", "run-2")
     remove(aging.store, "d", "run-1")
+    aging.sleep(31 * DAY)
     for _ in range(3):
         aging.collect()
         aging.sleep(2 * DAY)
@@ -291,6 +293,191 @@ def test_cut_off_writes_go_when_they_are_old(aging: Aging) -> None:
     assert not left.exists()
 
 
+def test_what_was_made_lately_is_kept_though_its_pins_are_lost(aging: Aging) -> None:
+    artifact = aging.make("dataset")
+    aging.sleep(29 * DAY)
+    assert aging.collect().garbage == []
+    aging.sleep(2 * DAY)
+    assert states(aging.collect()) == {"manifest": "marked"}
+    assert aging.visible(artifact)
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed"), [("tiler", "slide-tiles"), ("candidates", "gan-trainer")]
+)
+def test_artifacts_that_do_not_say_what_they_need_keep_all_of_it(
+    aging: Aging, stage: str, needed: str
+) -> None:
+    old = aging.make(stage, 1)
+    others = [aging.make(needed, number) for number in (2, 3)]
+    aging.sleep(31 * DAY)
+    Pins(aging.store, "r").add([(stage, old.manifest.key)])
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert all(map(aging.visible, others))
+
+
+def test_a_need_alone_is_not_followed(aging: Aging) -> None:
+    tiles = aging.make("slide-tiles", 1)
+    tiler = aging.make("tiler", 2, **{"slide-tiles": tiles.manifest.key})
+    key = artifact_key("gan-trainer", 1, {}, {})
+    generator = Attempt(aging.store, "gan-trainer", key)
+    generator.need("tiler", tiler.manifest.key, alone=True)
+    generator.add_bytes("g.bin", b"g")
+    generator.commit({})
+    aging.sleep(31 * DAY)
+    Pins(aging.store, "r").add([("gan-trainer", key)])
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert aging.visible(tiler)
+    assert not aging.visible(tiles)
+    # Whoever needs the tiling whole keeps its tiles.
+    Pins(aging.store, "other").add([("tiler", tiler.manifest.key)])
+    again = aging.make("slide-tiles", 1)
+    aging.sleep(29 * DAY)
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(1)
+    assert aging.visible(again)
+
+
+def test_a_mark_that_was_not_looked_at_for_long_counts_no_more(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    aging.collect()
+    aging.sleep(15 * DAY)
+    Pins(aging.store, "again").add([("dataset", artifact.manifest.key)])
+    aging.sleep(40 * DAY)
+    assert states(aging.collect()) == {"manifest": "marked"}
+    aging.sleep(25)
+    assert states(aging.collect()) == {"manifest": "removed"}
+
+
+def test_the_latest_is_kept_though_its_document_is_lost(aging: Aging) -> None:
+    artifact = aging.make("dataset")
+    publish(aging.store, release_of(artifact, 1))
+    aging.store.delete("datasets/d/releases/run-1.json")
+    aging.sleep(100 * DAY)
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert aging.visible(artifact)
+
+
+def test_what_is_named_and_not_there_is_reported(aging: Aging) -> None:
+    artifact = aging.make("dataset")
+    publish(aging.store, release_of(artifact, 1))
+    key = artifact.manifest.key
+    aging.store.delete(f"artifacts/dataset/{key}/{MANIFEST}")
+    assert aging.collect().missing == [f"dataset/{key}: release run-1 of d"]
+
+
+def test_a_release_removed_and_made_again_keeps_its_dataset(aging: Aging) -> None:
+    first, second = aging.make("dataset", 1), aging.make("dataset", 2)
+    publish(aging.store, release_of(first, 1))
+    publish(aging.store, release_of(second, 2))
+    remove(aging.store, "d", "run-1")
+    assert publish(aging.store, release_of(first, 1)).release == "run-1"
+    # By another run it has another name, and it is not made the latest again.
+    remove(aging.store, "d", "run-1")
+    again = publish(aging.store, release_of(first, 3))
+    assert (again.verdict, again.release) == ("Unchanged", "run-3")
+    assert latest_name(aging.store, "d") == "run-2"
+    aging.sleep(100 * DAY)
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert aging.visible(first)
+
+
+def test_a_release_of_which_something_is_gone_is_not_made(aging: Aging) -> None:
+    dataset, tiler = aging.make("dataset", 1), aging.make("tiler", 2)
+    release = release_of(dataset, 1)
+    reference = InputRef(stage="tiler", key=tiler.manifest.key, content_digest=tiler.content_digest)
+    release = release.model_copy(update={"artifacts": {**release.artifacts, "tiler": reference}})
+    aging.store.delete(f"artifacts/tiler/{tiler.manifest.key}/{MANIFEST}")
+    with pytest.raises(InputMissing, match="the tiler artifact"):
+        publish(aging.store, release)
+    assert aging.names("datasets/") == []
+
+
+def test_strays_beside_what_is_removed_stay(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    stray = f"artifacts/dataset/{artifact.manifest.key}/notes.txt"
+    work = f"work/dataset/{artifact.manifest.key}"
+    aging.store.put(stray, b"mine")
+    aging.store.put(work + "-notes.txt", b"mine")
+    aging.store.put(f"{work}/a/state-000000000001.json", b"{}")
+    aging.sleep(31 * DAY)
+    for _ in range(4):
+        report = aging.collect()
+        aging.sleep(2 * DAY)
+    assert sorted(report.unknown) == aging.names("") == [stray, work + "-notes.txt"]
+
+
+def test_files_called_like_a_manifest_go_with_the_others(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+    attempt = Attempt(aging.store, "dataset", key)
+    attempt.add_bytes(f"deep/{MANIFEST}", b"1")
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(2 * DAY)
+    assert aging.names("") == []
+
+
+def test_work_that_is_written_to_again_is_not_removed(aging: Aging) -> None:
+    key = artifact_key("dataset", 1, {}, {})
+    WorkState(aging.store, "dataset", key, "a").save(1, {"x": b"1"}, {})
+    aging.collect()
+    aging.sleep(25)
+    WorkState(aging.store, "dataset", key, "b").save(2, {"x": b"2"}, {})
+    assert states(aging.collect()) == {"work": "due"}
+    assert len(aging.names("work/")) == 4
+
+
+def test_folders_that_cannot_be_listed_stop_nothing(
+    aging: Aging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    listed = type(aging.store).list
+
+    def refusing(self: FileStore, prefix: str) -> Iterator[str]:
+        if not prefix:
+            raise StoreError("cannot list lost+found: Permission denied")
+        return listed(self, prefix)
+
+    monkeypatch.setattr(FileStore, "list", refusing)
+    report = aging.collect()
+    assert states(report) == {"manifest": "marked"}
+    assert "lost+found" in report.problems[0]
+
+
+def test_one_look_is_enough_for_many_pieces(aging: Aging, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [aging.make("slide-tiles", number) for number in range(20)]
+    others = [aging.make("slide-tiles", number) for number in range(20, 60)]
+    Pins(aging.store, "r").add([("slide-tiles", one.manifest.key) for one in kept])
+    aging.sleep(20 * DAY)
+    Pins(aging.store, "r").add([("slide-tiles", one.manifest.key) for one in kept])
+    aging.sleep(11 * DAY)
+    looks = 0
+    look = RootFinder.look
+
+    def counting(self: RootFinder, now: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look(self, now)
+
+    monkeypatch.setattr(RootFinder, "look", counting)
+    for _ in range(3):
+        aging.collect()
+        aging.sleep(25)
+    assert not any(map(aging.visible, others))
+    assert looks == 3 + 1 + 1 + 1  # one a pass, two for the manifests, one for the files
+
+
 # Races: one of the two is stopped before the operation that matters.
 
 
@@ -327,6 +514,58 @@ def test_a_pin_that_comes_before_the_removal_is_seen_after_it(aging: Aging) -> N
     assert aging.visible(artifact)
     assert aging.collect().garbage == []
     assert aging.names("gc/") == []
+
+
+def test_a_pin_that_is_renewed_during_a_pass_stays(aging: Aging) -> None:
+    artifact = aging.make("dataset", run="r")
+    aging.sleep(31 * DAY)
+    gc = until(collector(aging), "list gc/marks/")
+    Pins(aging.store, "r").add([("dataset", artifact.manifest.key)])
+    gc.finish()
+    assert len(aging.names("pins/")) == 1
+
+
+def test_the_note_of_a_pass_that_was_killed_is_not_believed_for_ever(aging: Aging) -> None:
+    key = unfinished(aging)
+    other = Attempt(aging.store, "dataset", key)
+    record = Pieces(aging.store, "dataset", key).find("one")
+    assert adopt_file(other, record) is not None
+    gc = until(collector(aging), "delete gc/removed/")
+    gc.kill()
+    with pytest.raises(StoreUnavailable, match="being collected"):
+        other.commit({})
+    aging.sleep(2)
+    assert other.commit({}).read("one.bin") == b"1"
+
+
+def test_a_store_that_does_not_answer_ends_no_work_for_a_pin(
+    aging: Aging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins = Pins(aging.store, "r")
+    pins.add([("dataset", "0" * 64)])
+    asked = []
+
+    def fail(self: FileStore, key: str, data: bytes) -> None:
+        asked.append(key)
+        raise StoreUnavailable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "put", fail)
+        aging.sleep(13)
+        pins.renew()
+        pins.renew()
+        assert len(asked) == 1  # not at every step of the work
+        aging.sleep(2)
+        pins.renew()
+        assert len(asked) == 2
+        aging.sleep(40)
+        with pytest.raises(StoreUnavailable):
+            pins.renew()
+    (place,) = aging.names("pins/")
+    aging.store.delete(place)
+    aging.sleep(2)
+    pins.renew()
+    assert aging.names("pins/") == [place]
 
 
 def test_a_pass_that_is_killed_after_the_removal_is_made_good_by_the_next(aging: Aging) -> None:

@@ -115,7 +115,7 @@ class Artifacts(RuleBasedStateMachine):
                 self._sleep(25)
             report = collect(self.store, POLICY, delete=True)
             assert report.unknown == []
-            kept = {one.artifacts["dataset"].key for one in all_releases(self.store)}
+            kept = {one.artifacts["dataset"].key for one in all_releases(self.store, {})}
             for name in self.store.list(""):
                 known = name.startswith("datasets/") or name.split("/")[2] in kept
                 assert known, f"{name} was never collected"

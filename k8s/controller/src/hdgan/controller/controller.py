@@ -27,6 +27,7 @@ from hdgan.controller.facts import (
 )
 from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.names import key_label, place_key
+from hdgan.controller.pinning import INTERVAL_SECONDS, PinKeeper
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts, store_name
@@ -131,7 +132,8 @@ class Controller:
             raise ApiError(f"{', '.join(unseen)} could not be listed: see the log")
         if unseen:
             logger.error("not listed yet, see above why: %s", ", ".join(unseen))
-        work = [self._work] * WORKERS + [self._poll_progress, self._poll_annotations]
+        work = [self._work] * WORKERS
+        work += [self._poll_progress, self._poll_annotations, self._keep_pins]
         for number, target in enumerate(work):
             thread = threading.Thread(target=target, name=f"controller-{number}", daemon=True)
             thread.start()
@@ -510,6 +512,21 @@ class Controller:
                         name=f"annotations-{place[0]}-{place[1]}",
                         daemon=True,
                     ).start()
+
+    def _keep_pins(self) -> None:
+        """Also of runs that nothing else is looked up for."""
+        keeper = PinKeeper(lambda place: self._stores.get(*place))
+        while not self._stop.wait(INTERVAL_SECONDS):
+            runs = []
+            for namespace, space in self._spaces.items():
+                for document in space.runs.all():
+                    place = (namespace, store_name(document) or DEFAULT_STORE)
+                    run = (namespace, document["metadata"]["name"])
+                    runs.append((run, place, read_status(document)))
+            try:
+                keeper.keep(runs)
+            except Exception:
+                logger.exception("pins")
 
     def _list_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
         try:

@@ -13,7 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +44,9 @@ CHECK_SECONDS = 3600.0
 """Age at which a commit looks again for a file it has uploaded. Much less than what `hdgan gc`
 waits for."""
 
+ABANDONED = timedelta(hours=1)
+"""Age at which nobody believes any more that files are being collected."""
+
 _HEX64 = r"^[0-9a-f]{64}$"
 _STAGE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _ATTEMPT = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
@@ -69,6 +72,8 @@ class Need(_Document):
 
     stage: str
     key: Annotated[str, Field(pattern=_HEX64)]
+    alone: bool = False
+    """Only its own files are read, not what it needs itself."""
 
 
 class Manifest(_Document):
@@ -133,6 +138,18 @@ def artifact_folder(stage: str, key: str) -> str:
 def collecting_place(stage: str, key: str) -> str:
     """What `hdgan gc` writes before it removes files of a key, and removes after that."""
     return f"gc/collecting/{stage}/{key}.json"
+
+
+def is_committed(store: Store, stage: str, key: str) -> bool:
+    """Whether the artifact exists."""
+    return store.head(f"{artifact_folder(stage, key)}/{MANIFEST}") is not None
+
+
+def is_collected(store: Store, stage: str, key: str) -> bool:
+    """Whether files of a key are being removed now. What a pass says that was killed long ago is
+    not believed."""
+    note = store.head(collecting_place(stage, key))
+    return note is not None and store.now() - note.modified < ABANDONED
 
 
 class Artifact:
@@ -304,7 +321,7 @@ class Attempt:
         self._stage_version = stage_version
         self._config = dict(config or {})
         self._inputs = dict(inputs or {})
-        self._needs: set[tuple[str, str]] = set()
+        self._needs: set[tuple[str, str, bool]] = set()
         self._entries: dict[str, FileEntry] = {}
         self._seen: dict[str, Moment] = {}
 
@@ -340,10 +357,13 @@ class Attempt:
         self._check_there(entry)
         self._add(entry, moment)
 
-    def need(self, stage: str, key: str) -> None:
-        """Say that another artifact is read together with this one: it is kept as long."""
+    def need(self, stage: str, key: str, *, alone: bool = False) -> None:
+        """Say that another artifact is read together with this one: it is kept as long.
+
+        alone  without what it needs itself
+        """
         artifact_folder(stage, key)
-        self._needs.add((stage, key))
+        self._needs.add((stage, key, alone))
 
     def commit(self, run_info: Mapping[str, Any]) -> Artifact:
         """Make the artifact real, or adopt the one another attempt has made real meanwhile.
@@ -363,7 +383,7 @@ class Attempt:
             inputs=self._inputs,
             config=self._config,
             files=files,
-            needs=[Need(stage=stage, key=key) for stage, key in sorted(self._needs)],
+            needs=[Need(stage=s, key=k, alone=alone) for s, k, alone in sorted(self._needs)],
         )
         info = json.dumps(dict(run_info), indent=1, sort_keys=True, default=str).encode()
         self.store.put(f"{self._folder}/{self.attempt}/{RUN_INFO}", info)
@@ -394,7 +414,7 @@ class Attempt:
         collects says so first and looks for pins second, we have our pin first and look second.
         """
         old = [entry for entry in self.entries if self._may_be_old(entry)]
-        if old and self.store.head(collecting_place(self.stage, self.key)) is not None:
+        if old and is_collected(self.store, self.stage, self.key):
             raise StoreUnavailable(
                 f"{self.store.uri}/{self._folder} is being collected at this moment: run it again"
             )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hdgan.core.annotations import current as current_annotations
-from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.artifact import Artifact, is_committed, open_artifact
 from hdgan.core.errors import InputMissing
 from hdgan.core.fold_history import with_folds
 from hdgan.core.gate_measures import measure
@@ -73,7 +73,8 @@ def observe(
 ) -> Observed:
     """What exists of a resolved run. Artifacts never change, so what `before` knows is kept.
 
-    pins  pins what the run relies on, before it is looked for: for who goes on with what is found
+    pins  pins what the run relies on, before it is looked for: for who goes on with what is found.
+          Then what `before` knows is looked for, too, as it may have been collected since
     """
     found = {**(before.artifacts if before else {}), **external.taken_over()}
     lack = before.annotations_lack if before else None
@@ -81,8 +82,10 @@ def observe(
     drift = before.drift_kid if before else None
     if pins is not None:
         pins.add((one.stage, one.key) for one in external.references())
-        for one in found.values():
+        for name, one in list(found.items()):
             pins.add([(one.stage, one.key)])
+            if not is_committed(store, one.stage, one.key):
+                del found[name]
     for node in nodes_of(external):
         if node.name == "extractor" and ANNOTATIONS not in found and "candidates" in found:
             lack = _observe_annotations(store, run, found)

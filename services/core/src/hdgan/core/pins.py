@@ -8,7 +8,7 @@ second, and gc removes first and reads the pins again second, one of the two alw
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -18,14 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from hdgan.core.bounded_reading import read_object
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.elapsed import Moment
-from hdgan.core.errors import KeyMissing
+from hdgan.core.errors import KeyMissing, StoreError
 from hdgan.core.json_documents import parse_model
 from hdgan.core.request import Hex64, Name
 from hdgan.core.store import Store
 
 PREFIX: Final = "pins/"
-RENEW_SECONDS: Final = 86400.0
+RENEW_SECONDS: Final = 43200.0
 """Age at which a pin that is still needed is written anew."""
+RETRY_SECONDS: Final = 3600.0
+MUST_SECONDS: Final = 2 * 86400.0
+"""Age at which a pin has to be written anew. `hdgan gc` believes them for three days at least."""
 MAX_PIN_BYTES: Final = 64 << 20
 _PLACE = re.compile(r"^pins/([a-z0-9-]{1,63})/(use|annotation)-[0-9a-f]{64}\.json$")
 
@@ -66,12 +69,13 @@ class FoundPin:
 
 
 class Pins:
-    """Writes the pins of one run, each once a day at most."""
+    """Writes the pins of one run, each twice a day at most."""
 
     def __init__(self, store: Store, run: str) -> None:
         self.store = store
         self._run = run
         self._written: dict[tuple[Purpose, tuple[Place, ...]], Moment] = {}
+        self._failed: Moment | None = None
 
     def add(self, artifacts: Iterable[Place], purpose: Purpose = "use") -> None:
         """Pin artifacts, before their manifests are looked for. StoreError if that fails."""
@@ -81,10 +85,25 @@ class Pins:
             self._write(purpose, wanted)
 
     def renew(self) -> None:
-        """Write those anew that have become old; cheap, to be called while the work goes on."""
+        """Write those anew that have become old; cheap, to be called while the work goes on.
+
+        A store that does not answer is asked again an hour later: pins are good for days.
+        StoreError only when they have become too old for that.
+        """
+        if self._failed is not None and self._failed.seconds_ago() < RETRY_SECONDS:
+            return
+        self._failed = None
         for (purpose, wanted), written in list(self._written.items()):
-            if written.seconds_ago() >= RENEW_SECONDS:
+            age = written.seconds_ago()
+            if age < RENEW_SECONDS:
+                continue
+            try:
                 self._write(purpose, wanted)
+            except StoreError:
+                if age >= MUST_SECONDS:
+                    raise
+                self._failed = Moment()
+                return
 
     def _write(self, purpose: Purpose, wanted: tuple[Place, ...]) -> None:
         artifacts = [PinnedArtifact(stage=stage, key=key) for stage, key in wanted]
@@ -95,8 +114,11 @@ class Pins:
         self._written[purpose, wanted] = started
 
 
-def find_pins(store: Store) -> Iterator[FoundPin]:
-    """All pins in the store. What is not named like one is passed over."""
+def find_pins(store: Store, known: Mapping[str, Pin]) -> Iterator[FoundPin]:
+    """All pins in the store. What is not named like one is passed over.
+
+    known  pins that have been read before, by their place: they never change
+    """
     for place in store.list(PREFIX):
         match = _PLACE.match(place)
         info = store.head(place) if match else None
@@ -104,7 +126,7 @@ def find_pins(store: Store) -> Iterator[FoundPin]:
             continue
         purpose: Purpose = "use" if match[2] == "use" else "annotation"
         try:
-            pin = _read(store, place, match[1])
+            pin = known.get(place) or _read(store, place, match[1])
         except KeyMissing:
             continue  # removed just now
         yield FoundPin(place, purpose, info.modified, pin)

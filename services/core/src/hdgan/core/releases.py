@@ -165,21 +165,32 @@ def publish(store: Store, release: Release) -> Published:
     before = verdict(store, release)
     if before is not None:
         _repaired(store, release.dataset)
-        return before
+        if store.head(_release_place(release.dataset, before.release)) is not None:
+            return before
+        # That one was removed. This one keeps the dataset, but does not become the latest.
+        _write(store, release)
+        return Published(before.verdict, release.name)
+    _append(store, _write(store, release), "released")
+    return Published("Released", release.name)
+
+
+def _write(store: Store, release: Release) -> Release:
+    """Write its document, which keeps its artifacts from then on; returns what is there.
+
+    InputMissing if one of them is gone: a runner that has slept since it looked may be late.
+    """
     place = _release_place(release.dataset, release.name)
     store.put_if_absent(place, _dumped(release))
     found = _read(store, place, Release)
     if found is None:
         raise InternalError(f"{store.url(place)} was written and is not there")
     try:
-        # After it was written, for that keeps the dataset: a runner that has slept since it looked
-        # may be late.
         _check_whole(store, found)
+        _check_complete(store, found)
     except InputMissing:
         store.delete(place)
         raise
-    _append(store, found, "released")
-    return Published("Released", release.name)
+    return found
 
 
 def before_it(store: Store, dataset: str, content_digest: str | None) -> str | None:
@@ -234,14 +245,28 @@ def releases(store: Store, dataset: str) -> list[Release]:
     return sorted(found, key=lambda one: (one.created, one.name))
 
 
-def all_releases(store: Store) -> Iterator[Release]:
-    """The releases of all datasets. InputMissing if one cannot be read."""
+def all_releases(store: Store, known: dict[str, Release]) -> Iterator[Release]:
+    """The releases of all datasets. InputMissing if one cannot be read.
+
+    known  those that have been read before, by their place; the others are added
+    """
     for place in store.list("datasets/"):
         _, _, rest = place.removeprefix("datasets/").partition("/")
-        if rest.startswith("releases/") and rest.endswith(".json"):
-            release = _read(store, place, Release)
-            if release is not None:
-                yield release
+        if not (rest.startswith("releases/") and rest.endswith(".json")):
+            continue
+        release = known.get(place) or _read(store, place, Release)
+        if release is not None:
+            known[place] = release
+            yield release
+
+
+def latest_datasets(store: Store) -> Iterator[tuple[str, InputRef]]:
+    """Each dataset's name, and the artifact its highest pointer names."""
+    names = {place.split("/")[1] for place in store.list("datasets/") if _POINTER.search(place)}
+    for name in sorted(names):
+        highest = next(_pointers(store, name), None)
+        if highest is not None:
+            yield name, highest.artifact
 
 
 def promote(store: Store, dataset: str, name: str) -> Release:
@@ -332,6 +357,16 @@ def _check_whole(store: Store, release: Release) -> None:
     artifact = open_artifact(store, "dataset", release.artifacts["dataset"].key)
     if artifact is None or artifact.content_digest != release.content_digest:
         raise InputMissing(f"the dataset of release {release.name} is not in {store.uri} any more")
+
+
+def _check_complete(store: Store, release: Release) -> None:
+    """InputMissing unless all that a new release names is there."""
+    for name, one in release.artifacts.items():
+        if open_artifact(store, one.stage, one.key) is None:
+            raise InputMissing(
+                f"the {name} artifact {one.key} that {release.name} was made of is not in "
+                f"{store.uri} any more: run it again, it is made anew"
+            )
 
 
 def _pointers(store: Store, dataset: str, known: Pointer | None = None) -> Iterator[Pointer]:

@@ -187,8 +187,9 @@ class FileStore:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        for folder, folders, names in os.walk(self.root, onerror=self._raise_unless_gone):
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        top = self.root / prefix.rpartition("/")[0]
+        for folder, folders, names in os.walk(top, onerror=self._raise_unless_gone):
             folders.sort()
             probes = Path(folder) == self.root / PROBE_PREFIX
             for name in sorted(names):

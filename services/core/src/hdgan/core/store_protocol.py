@@ -111,9 +111,9 @@ class Store(Protocol):
         """The time by the clock that `ObjectInfo.modified` and `Unfinished.started` are told by,
         in UTC, perhaps up to a second late. Writes and deletes a tiny object."""
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        """What writes and probes that were cut off have left, and those under way. Not
-        authoritative, as `list` is not."""
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        """What writes and probes that were cut off have left, and those under way, of keys that
+        begin with `prefix` (of files: in its folder). Not authoritative, as `list` is not."""
 
     def remove_unfinished(self, one: Unfinished) -> None:
         """Remove what `unfinished` has found; no error if it is gone. A write that is still under

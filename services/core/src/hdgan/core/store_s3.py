@@ -206,20 +206,27 @@ class S3Store:
             )
         return info.modified.astimezone(UTC)
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        for entry in self._listed(f"{self.prefix}{PROBE_PREFIX}/"):
-            name, written = str(taken(entry, "Key")), taken(entry, "LastModified").astimezone(UTC)
-            url = f"s3://{self.bucket}/{name}"
-            yield Unfinished(url, written, int(taken(entry, "Size")), (name,))
+    def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
+        probes = f"{PROBE_PREFIX}/"
+        if probes.startswith(prefix):
+            yield from self._probes()
+        if prefix == probes:
+            return
         for entry in self._uploads():
             name, upload_id = str(taken(entry, "Key")), str(taken(entry, "UploadId"))
-            if not name.startswith(self.prefix):
+            if not name.startswith(self.prefix + prefix):
                 continue
             parts = self._uploaded(name, upload_id)
             times = [taken(entry, "Initiated"), *(taken(one, "LastModified") for one in parts)]
             what = f"s3://{self.bucket}/{name} (upload in parts)"
             size = sum(int(taken(one, "Size")) for one in parts)
             yield Unfinished(what, max(times).astimezone(UTC), size, (name, upload_id))
+
+    def _probes(self) -> Iterator[Unfinished]:
+        for entry in self._listed(f"{self.prefix}{PROBE_PREFIX}/"):
+            name, written = str(taken(entry, "Key")), taken(entry, "LastModified").astimezone(UTC)
+            url = f"s3://{self.bucket}/{name}"
+            yield Unfinished(url, written, int(taken(entry, "Size")), (name,))
 
     def remove_unfinished(self, one: Unfinished) -> None:
         name, *upload_id = one.handle

@@ -225,6 +225,9 @@ def _write(
     reals: bytes,
 ) -> None:
     out = ctx.output
+    tiles = ctx.request.inputs["tiles"]
+    # A run finds its generator by way of its tiles, whose pixels it needs no more.
+    out.need(tiles.stage, tiles.key, alone=True)
     for name, data in snapshot_files(training).items():
         out.add_bytes(name, data)
     out.add_bytes("training.jsonl", record.log.to_jsonl())

@@ -54,15 +54,23 @@ def gc(
     """
     from datetime import timedelta
 
+    from hdgan.core.errors import RequestError
     from hdgan.core.garbage.collecting import Policy, collect
     from hdgan.core.garbage.roots import Keeping
     from hdgan.core.store import open_store
 
+    if keep_days < 3 and grace_hours > 0:
+        raise RequestError(
+            "--keep-days: at least 3, because runs at work renew what they hold twice a day at best"
+        )
+    place = open_store(store)
+    if next(place.list(""), None) is None:
+        raise RequestError(f"{place.uri} holds nothing: is this the store?")
     policy = Policy(
         keeping=Keeping(timedelta(days=keep_days), timedelta(days=keep_awaiting_days)),
         grace=timedelta(hours=grace_hours),
     )
-    report = collect(open_store(store), policy, delete=delete)
+    report = collect(place, policy, delete=delete)
     if as_json:
         typer.echo(json.dumps(_document(report), indent=1))
         return
@@ -86,7 +94,10 @@ def _document(report: Report) -> dict[str, Any]:
         "unfinished": [{"name": name, "state": state} for name, state in report.unfinished],
         "expiredPins": report.expired,
         "restored": report.restored,
+        "missing": report.missing,
+        "problems": report.problems,
         "unknown": report.unknown,
+        "unknownCount": report.unknown_count,
     }
 
 
@@ -99,21 +110,30 @@ def summary(report: Report, *, delete: bool) -> str:
     lines += [_line(found) for found in largest[:SHOWN]]
     if len(largest) > SHOWN:
         lines.append(f"... and {len(largest) - SHOWN} smaller ones (--json lists all)")
-    states = {found.state for found in largest}
-    for state in ("removed", "marked", "waiting", "due", "found", "needed again"):
-        if state in states:
-            sizes = [found.size for found in largest if found.state == state]
-            lines.append(f"{state}: {len(sizes)}, {format_bytes(sum(sizes))}")
+    groups: dict[str, list[int]] = {}
+    for found in largest:
+        groups.setdefault(_state(found), []).append(found.size)
+    lines += [
+        f"{state}: {len(sizes)}, {format_bytes(sum(sizes))}" for state, sizes in groups.items()
+    ]
     lines += [f"unfinished write, {state}: {name}" for name, state in report.unfinished[:SHOWN]]
     lines += [f"needed after all, put back: {name}" for name in report.restored]
+    lines += [f"MISSING {name}" for name in report.missing]
+    lines += report.problems
     if report.unknown:
         few = ", ".join(report.unknown[:5])
         lines.append(
-            f"{len(report.unknown)} objects are not of this program and are left alone: {few}"
+            f"{report.unknown_count} objects are not of this program and are left alone: {few}"
         )
     if not delete and (report.garbage or report.unfinished):
         lines.append("Nothing was changed: --delete marks and removes")
     return "\n".join(lines)
+
+
+def _state(found: Found) -> str:
+    if found.garbage.kind == "manifest" and found.state == "removed":
+        return "withdrawn (the files go a grace later)"
+    return found.state
 
 
 def _line(found: Found) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, Literal
 
 from hdgan.core.artifact import MANIFEST
+from hdgan.core.errors import StoreError
 from hdgan.core.pins import Place, is_pin
+from hdgan.core.store import check_key
 
 Kind = Literal["manifest", "attempt", "files", "work", "note"]
 """manifest  an artifact nobody needs: its manifest goes first
@@ -38,12 +40,23 @@ _OURS: Final = tuple(
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that may go: every object whose name begins with `place`."""
+    """Something that may go: what `belongs` to it."""
 
     kind: Kind
     place: str
     why: str
     artifact: Place | None = None
+
+    def belongs(self, name: str) -> bool:
+        """Whether an object is part of it; what somebody else has put beside our own is not."""
+        rest = name.removeprefix(self.place)
+        if self.kind == "note":
+            return not rest
+        if self.kind == "work":
+            return _WORK.match(name) is not None and rest.startswith(("/", "-part-"))
+        if self.kind == "manifest" and rest == MANIFEST:
+            return True
+        return _ARTIFACT.match(name) is not None and (self.kind == "attempt" or "/" in rest)
 
 
 @dataclass
@@ -85,7 +98,7 @@ def artifact_folders(names: Iterable[str], unknown: Callable[[str], None]) -> It
 
 
 def judge_folder(
-    folder: Folder, needed: Collection[Place], committed: Collection[str]
+    folder: Folder, needed: Container[Place], committed: Collection[str]
 ) -> Iterator[Garbage]:
     """What of an artifact's folder may go. `committed`: attempts that its manifest names."""
     place = (folder.stage, folder.key)
@@ -118,7 +131,7 @@ def work_places(names: Iterable[str], unknown: Callable[[str], None]) -> Iterato
 
 
 def judge_work(
-    place: Place | str, needed: Collection[Place], notes: Collection[str], committed: bool
+    place: Place | str, needed: Container[Place], notes: Collection[str], committed: bool
 ) -> Garbage | None:
     """Whether saved work or a note may go. `committed`: whether the work's artifact exists."""
     if isinstance(place, str):
@@ -130,6 +143,15 @@ def judge_work(
     if place not in needed:
         return Garbage("work", prefix, "no run goes on with it", place)
     return None
+
+
+def is_key(name: str) -> bool:
+    """Whether an object's name is one that a store takes."""
+    try:
+        check_key(name)
+    except StoreError:
+        return False
+    return True
 
 
 def is_ours(name: str) -> bool:
