@@ -9,6 +9,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 SLIDES ?=
+TEST_JOBS ?= auto
 FROM_SCRATCH ?=
 GENERATOR ?=
 IMAGE ?=
@@ -84,8 +85,8 @@ images: ## container images of the services and the controller; IMAGE=tiler for 
 	  --base-image "$(BASE_IMAGE)" --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)" --platform "$(PLATFORM)" \
 	  --pip-conf "$(PIP_CONF)" --ca "$(CA)" --engine-args "$(ENGINE_ARGS)" $(IMAGE)
 
-test: $(INSTALLED) ## all tests
-	@$(PY) -m pytest -q
+test: $(INSTALLED) ## all tests, one process for each core (TEST_JOBS=n for another number)
+	@$(PY) -m pytest -q -n "$(TEST_JOBS)" --maxprocesses 8 --dist loadfile
 
 test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (none: it is made), credentials as for any AWS tool
 	@test -n "$(ENDPOINT)" || { echo 'make: name the server: make test-store ENDPOINT=https://host BUCKET=name' >&2; exit 1; }
