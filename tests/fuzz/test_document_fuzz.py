@@ -34,8 +34,8 @@ from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.progress_view import describe_log, describe_progress
 from hdgan.core.request import parse_request
 from hdgan.core.run import load_run
-from hdgan.core.slide_facts import load_facts
-from hdgan.core.slides import load_snapshot
+from hdgan.core.slide_facts import AllFacts, load_facts
+from hdgan.core.slides import SlideSnapshot, load_snapshot
 from hdgan.core.store import Store
 from hdgan.core.work import WorkState
 from hdgan.desk.candidates import Candidates, published_splits
@@ -124,6 +124,9 @@ FACTS = {
     "outlines": {"a.svs": {"uri": "/a.geojson", "size": 3, "version": "1"}},
     "unused": 0,
 }
+# Named by their content.
+LIST = SlideSnapshot.model_validate_json(json.dumps(SNAPSHOT)).key
+TABLE = str(AllFacts.model_validate_json(json.dumps(FACTS)).key)
 REFERENCE = {"stage": "tiler", "key": KEY, "contentDigest": DIGEST}
 TILING = {"holdout": "case", "tiling": {**REFERENCE}, "kept": None}
 TILING["tiling"] = {"stage": "tiler", "key": KEY, "content_digest": DIGEST}
@@ -316,8 +319,8 @@ KINDS = [
         POINTER,
         lambda data: current(stored({f"annotations/{DIGEST}/000001.json": data}), DIGEST),
     ),
-    Kind("slides", SNAPSHOT, lambda data: load_snapshot(stored({"slides": data}), "slides")),
-    Kind("slide facts", FACTS, lambda data: load_facts(stored({"facts": data}), "facts")),
+    Kind("slides", SNAPSHOT, lambda data: load_snapshot(stored({LIST: data}), LIST)),
+    Kind("slide facts", FACTS, lambda data: load_facts(stored({TABLE: data}), TABLE)),
     Kind(
         "folds",
         TILING,
