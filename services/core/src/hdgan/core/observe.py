@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from hdgan.core.fold_history import with_folds
 from hdgan.core.gate_measures import measure
 from hdgan.core.gates import Measured
 from hdgan.core.initial_networks import networks_digest
+from hdgan.core.json_documents import parse_json
 from hdgan.core.pins import Pins
 from hdgan.core.pipeline import (
     ANNOTATIONS,
@@ -143,6 +143,6 @@ def drift_kid(drift: Artifact) -> float | None:
 
 def _document(artifact: Artifact, name: str) -> Any:
     try:
-        return json.loads(artifact.read(name))
+        return parse_json(artifact.read(name))
     except ValueError as error:
         raise InputMissing(f"{artifact.uri(name)} is not JSON: {error}") from error

@@ -16,6 +16,7 @@ from hdgan.core.errors import HdganError
 from hdgan.core.masks import MAX_SIDE, UNLABELLED
 from hdgan.core.picture_files import PictureError, open_picture
 from hdgan.core.run import ClassConfig
+from hdgan.desk.png_chunks import has_all_pixels
 
 MAX_BYTES = 128 << 20
 _SHOWN = 4
@@ -41,9 +42,11 @@ def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: i
                     f"is {picture.width} x {picture.height} px, but its candidate is {width} x "
                     f"{height} px: label at the exported size, do not resize"
                 )
+            if not has_all_pixels(data):
+                raise MaskError("ends before its last row of pixels: save it again")
             picture.load()
             return _interpret(picture, classes)
-    except PictureError as error:
+    except (PictureError, ValueError) as error:
         raise MaskError(f"cannot be read as a PNG ({error}): save it again") from None
 
 

@@ -8,40 +8,15 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 
 from hdgan.core.annotations import CANDIDATE_KEYWORD
 from hdgan.core.errors import RequestError
+from hdgan.desk.png_chunks import SIGNATURE, chunks
 
 CANDIDATE_ID = re.compile(r"[0-9a-f]{16,64}")
 """What a candidate id looks like: lower-case hexadecimal digits."""
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_CHUNKS = 100_000
 _MAX_TEXT = 1024
-
-
-def _chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(offset, type, payload) of each chunk. Raises ValueError where the file is broken."""
-    if data[:8] != _SIGNATURE:
-        raise ValueError("is not a PNG file")
-    offset = 8
-    for _ in range(_MAX_CHUNKS):
-        if offset + 12 > len(data):
-            raise ValueError("is a truncated PNG file")
-        (length,) = struct.unpack_from(">I", data, offset)
-        kind = data[offset + 4 : offset + 8]
-        end = offset + 8 + length
-        if end + 4 > len(data):
-            raise ValueError("is a truncated PNG file")
-        payload = data[offset + 8 : end]
-        if struct.unpack_from(">I", data, end)[0] != zlib.crc32(kind + payload):
-            raise ValueError("is a damaged PNG file (checksum)")
-        yield offset, kind, payload
-        if kind == b"IEND":
-            return
-        offset = end + 4
-    raise ValueError("is a PNG file with far too many chunks")
 
 
 def _text_of(kind: bytes, payload: bytes) -> str | None:
@@ -65,7 +40,7 @@ def read_candidate_id(data: bytes) -> str | None:
     cannot be one.
     """
     try:
-        for _, kind, payload in _chunks(data):
+        for _, kind, payload in chunks(data):
             if kind not in (b"tEXt", b"iTXt"):
                 continue
             text = _text_of(kind, payload)
@@ -86,9 +61,9 @@ def with_candidate_id(data: bytes, candidate: str) -> bytes:
     payload = CANDIDATE_KEYWORD.encode("ascii") + b"\0" + candidate.encode("ascii")
     chunk = struct.pack(">I", len(payload)) + b"tEXt" + payload
     chunk += struct.pack(">I", zlib.crc32(b"tEXt" + payload))
-    result = bytearray(_SIGNATURE)
+    result = bytearray(SIGNATURE)
     try:
-        for offset, kind, body in _chunks(data):
+        for offset, kind, body in chunks(data):
             if kind in (b"tEXt", b"iTXt") and _text_of(kind, body) is not None:
                 continue
             result += data[offset : offset + 12 + len(body)]
