@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faults import checks, collecting
-from faults.commands import TOO_LONG, Command, Problem, start, strike
+from faults.commands import TOO_LONG, Command, Problem, end_all, start, strike
 from faults.scenarios import FROM_NOTHING, OWN_PROCESS, Moment, Scenario, Space
 from faults.undisturbed import Undisturbed
 from faults.world import World, world
@@ -54,8 +54,11 @@ def carry_out(scenario: Scenario, undisturbed: Undisturbed, folder: Path) -> Out
             place = folder / f"try-{number + 1}"
             place.mkdir(parents=True)
             with world(place, scenario, undisturbed) as made:
-                if _take_place(made, notes):
-                    break
+                try:
+                    if _take_place(made, notes):
+                        break
+                finally:
+                    end_all()
             shutil.rmtree(place)
             scenario = earlier(scenario)
             notes.append("too late")

@@ -30,6 +30,9 @@ _LOOK = 0.005
 _STAT_STATE, _STAT_GROUP = 0, 2
 
 
+_started: list[Command] = []
+
+
 class Problem(Exception):
     """What must not be, found in a scenario."""
 
@@ -127,7 +130,18 @@ def start(
             stderr=printed,
             start_new_session=True,
         )
-    return Command(line, process, journal, scratch)
+    command = Command(line, process, journal, scratch)
+    _started.append(command)
+    return command
+
+
+def end_all() -> None:
+    """Kill what is left of all commands: nothing outlives its scenario, however that ends."""
+    while _started:
+        command = _started.pop()
+        if command.living():
+            command.signal(signal.SIGKILL)
+        command.process.wait()
 
 
 def maker(target: str) -> str:
