@@ -106,6 +106,7 @@ def test_everything_that_can_be_said_arrives(newest: Helm, tmp_path: Path) -> No
     assert store.ca_config_map == "company-ca"
     assert store.ca_file == "/etc/hdgan/authorities/company-ca/ca.crt"
     assert (store.endpoint, store.region) == ("https://s3.example.org", "eu-west-1")
+    assert store.checksums == "when_supported"
     assert settings.image_pull_secrets == ["registry", "registry.mirror"]
     assert settings.finished_job_seconds == 31_536_000
     assert settings.resync_seconds == 1000

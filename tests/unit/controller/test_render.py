@@ -259,6 +259,16 @@ def test_requests_say_which_part_of_the_work_it_is() -> None:
         assert request.store == "s3://bucket/prefix"
 
 
+@pytest.mark.parametrize("mode", ["when_required", "when_supported"])
+def test_stages_and_controller_use_checksums_alike(mode: str) -> None:
+    config = settings(store={"checksums": mode})
+    found = environment(made(Unit("tiler", KEY, "whole"), config=config)["job"])
+    assert found["AWS_REQUEST_CHECKSUM_CALCULATION"] == mode
+    assert found["AWS_RESPONSE_CHECKSUM_VALIDATION"] == mode
+    (namespace,) = config.namespaces
+    assert connection(namespace.stores["default"]).checksums == mode
+
+
 def test_no_secret_and_no_credential_of_the_controller_is_in_any_object() -> None:
     store = {"secret": "s3", "credentials": "/etc/hdgan/stores/a"}
     objects = made(Unit("tiler", KEY, "whole"), config=settings(store=store))

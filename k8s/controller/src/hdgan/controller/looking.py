@@ -296,6 +296,7 @@ def connection(config: StoreConfig) -> S3Connection:
         region=config.region,
         credentials=None if config.credentials is None else Path(config.credentials),
         ca_file=None if config.ca_file is None else Path(config.ca_file),
+        checksums=config.checksums,
     )
 
 

@@ -177,6 +177,8 @@ class PodTemplate:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "AWS_REGION": store.region or "us-east-1",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": store.checksums,
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": store.checksums,
             **pods.installation.env,
         }
         if store.endpoint is not None:
