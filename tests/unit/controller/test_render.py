@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from hdgan.controller import allowance, render, wanted
+from hdgan.controller.looking import connection
 from hdgan.controller.names import job_name
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
