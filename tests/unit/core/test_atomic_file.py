@@ -1,36 +1,46 @@
-"""Space for a memory map is claimed before it is written through."""
+"""Folders come and go with their files, whoever else is writing there at that moment."""
 
 from __future__ import annotations
 
-import errno
-import os
+import threading
 from pathlib import Path
 
-import pytest
-
-from hdgan.core.atomic_file import reserve
-from hdgan.core.errors import NoSpace
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+from hdgan.core.store_file import FileStore
 
 
-def test_a_sparse_file_gets_its_blocks_and_keeps_its_content(tmp_path: Path) -> None:
-    path = tmp_path / "map"
-    with path.open("wb") as file:
-        file.write(b"head")
-        file.truncate(1 << 20)
+def test_folders_go_with_their_last_file(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    for key in ("a/b/c/1", "a/b/2"):
+        store.put(key, b"x")
+    store.delete("a/b/c/1")
+    assert not (tmp_path / "store/a/b/c").exists()
+    assert store.get("a/b/2") == b"x"
+    store.delete("a/b/2")
+    assert [path.name for path in tmp_path.rglob("*")] == ["store"]
+    store.delete("a/b/2")
 
-    reserve(path)
 
-    assert (path.stat().st_size, path.read_bytes()[:4]) == (1 << 20, b"head")
-    assert path.stat().st_blocks * 512 >= 1 << 20
+def test_who_writes_is_not_disturbed_by_who_removes(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    problems: list[BaseException] = []
 
+    def churn(number: int) -> None:
+        try:
+            for turn in range(150):
+                key = f"deep/er/still/{number}"
+                if turn % 2:
+                    store.put_if_absent(key, b"x")
+                else:
+                    store.put(key, b"x")
+                assert store.get(key) == b"x"
+                store.delete(key)
+        except BaseException as error:
+            problems.append(error)
 
-def test_a_full_disk_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (tmp_path / "map").write_bytes(bytes(10))
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NoSpace, match=r"cannot write .*map: No space"):
-        reserve(tmp_path / "map")
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert list((tmp_path / "store").rglob("*")) == []

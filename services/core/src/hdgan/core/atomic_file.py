@@ -61,7 +61,10 @@ def explain_os_error(error: OSError, action: str, path: Path | str) -> StoreErro
 
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # removed with what was renamed: there is nothing to be durable
     try:
         # Some network file systems cannot sync a folder; the rename itself is atomic all the same.
         with contextlib.suppress(OSError):
@@ -83,14 +86,21 @@ def make_folder(folder: Path, *, durable: bool = True) -> None:
             sync_folder(new.parent)
 
 
+def _disk_status(folder: Path) -> os.statvfs_result:
+    """Of the disk that a folder is on, or will be on. OSError."""
+    while folder != folder.parent:
+        # Asked first and looked at later, it may be gone: others remove empty folders.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.statvfs(folder)
+        folder = folder.parent
+    return os.statvfs(folder)
+
+
 def need_space(path: Path, size: int) -> None:
     """NoSpace unless a file of `size` bytes fits where `path` is to be. What quotas and others who
     write at the same moment leave is only found out while writing."""
-    folder = path.parent
     try:
-        while not folder.is_dir() and folder != folder.parent:
-            folder = folder.parent
-        status = os.statvfs(folder)
+        status = _disk_status(path.parent)
     except OSError as error:
         raise explain_os_error(error, "write", path) from error
     free = status.f_bavail * status.f_frsize
@@ -106,9 +116,9 @@ def need_space(path: Path, size: int) -> None:
 def _opened(path: Path, *, durable: bool) -> IO[bytes]:
     """A new file for writing. OSError."""
     for _ in range(_RACES):
-        make_folder(path.parent, durable=durable)
-        # Another process may remove an empty folder just now, as probes do.
+        # Another process may remove an empty folder just now, by deleting its last file.
         with contextlib.suppress(FileNotFoundError):
+            make_folder(path.parent, durable=durable)
             return path.open("xb")
     return path.open("xb")
 
@@ -141,22 +151,6 @@ def writing(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def reserve(path: Path) -> None:
-    """Give a sparse file its blocks now: NoSpace here, where a memory map of it would die later.
-
-    Writing to a mapped page that finds no block kills the process (SIGBUS) without a message.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return  # macOS
-    try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
-    except OSError as error:
-        if error.errno in FULL:
-            raise explain_os_error(error, "write", path) from error
-        # Any other: a file system that cannot reserve; then it is found out while writing.
 
 
 def sha256_file(path: Path) -> str:

@@ -153,6 +153,14 @@ class FileStore:
             return
         except OSError as error:
             raise explain_os_error(error, "delete", path) from error
+        for folder in path.parents:
+            # Empty folders go, too: there would be as many of them as there ever were artifacts.
+            if folder == self.root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break
 
     def probe(self) -> None:
         key = f"{PROBE_PREFIX}/{uuid.uuid4().hex}"
