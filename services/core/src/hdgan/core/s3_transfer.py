@@ -25,7 +25,7 @@ T = TypeVar("T")
 MOST_PARTS: Final = 10_000
 """That S3 lets an upload have."""
 _MIB = 1 << 20
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 _CHECKSUM = re.compile(r"^Checksum[A-Z0-9]+$")
 _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
@@ -68,7 +68,8 @@ class _Range:
         self._first = first
         self._length = length
         self.version = version
-        self.chunks: list[bytes] = []
+        self.data = bytearray()
+        """Of its whole length from the first answer on."""
         self._got = 0
 
     def attempt(self, client: Any, _: int) -> None:
@@ -92,12 +93,14 @@ class _Range:
             raise
         with contextlib.closing(answer["Body"]) as body:
             self._check(answer, position, last)
-            while self._got < self._length:
-                chunk = body.read(min(_CHUNK, self._length - self._got))
-                if not chunk:
-                    raise BrokenAnswer("a body that ended early")
-                self._got += len(chunk)
-                self.chunks.append(chunk)
+            if not self.data:
+                self.data = bytearray(self._length)
+            with memoryview(self.data) as view:
+                while self._got < self._length:
+                    read = body.readinto(view[self._got : min(self._got + _CHUNK, self._length)])
+                    if not read:
+                        raise BrokenAnswer("a body that ended early")
+                    self._got += read
 
     def _check(self, answer: dict[str, Any], position: int, last: int) -> None:
         """BrokenAnswer unless it is the answer to what was asked; Changed if it is of another
@@ -130,35 +133,34 @@ def read_object(
     name: str,
     parts: Parts,
     begun: Callable[[int], None] = lambda size: None,
-    keep: Callable[[int, list[bytes]], None] = lambda position, chunks: None,
-) -> Generator[bytes, None, None]:
-    """The bytes of an object in pieces, in order, all of one content: Changed if there is another
-    one before the end. What breaks off is gone on with where it ended.
+    keep: Callable[[int, bytearray], None] = lambda position, data: None,
+) -> Generator[bytearray, None, None]:
+    """The bytes of an object part by part, in order, all of one content: Changed if there is
+    another one before the end. What breaks off is gone on with where it ended.
 
-    begun  called with the object's size in bytes before the first piece
+    begun  called with the object's size in bytes before the first part
     keep   called with each part and where it begins, by several threads, in any order, before the
-           part's pieces are handed out
+           part is handed out
     """
     first = _Range(bucket, name, 0, parts.part_bytes, None)
     server.request(first.attempt)
     version = first.version
     assert version is not None
     begun(version.size)
-    keep(0, first.chunks)
-    yield from first.chunks
-    first.chunks.clear()
+    keep(0, first.data)
+    yield first.data
+    first.data = bytearray()
 
-    def read(cancelled: threading.Event, position: int) -> list[bytes]:
+    def read(cancelled: threading.Event, position: int) -> bytearray:
         length = min(parts.part_bytes, version.size - position)
         part = _Range(bucket, name, position, length, version)
         server.request(part.attempt, cancelled)
-        keep(position, part.chunks)
-        return part.chunks
+        keep(position, part.data)
+        return part.data
 
     rest = range(parts.part_bytes, version.size, parts.part_bytes)
     with contextlib.closing(_in_order(read, rest, parts.at_once)) as read_parts:
-        for chunks in read_parts:
-            yield from chunks
+        yield from read_parts
 
 
 def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: Parts) -> None:

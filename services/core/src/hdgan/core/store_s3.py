@@ -80,8 +80,8 @@ class S3Store:
         name = self._name(key)
 
         def get() -> bytes:
-            with contextlib.closing(self._read(name)) as chunks:
-                return b"".join(chunks)
+            with contextlib.closing(self._read(name)) as parts:
+                return b"".join(parts)
 
         return self._reading(name, get)
 
@@ -97,10 +97,11 @@ class S3Store:
                     lambda size: need_space(path, size),
                     lambda position, part: _write_at(file.fileno(), position, part),
                 )
-                with contextlib.closing(read) as chunks:
-                    for chunk in chunks:
-                        digest.update(chunk)
-                        size += len(chunk)
+                with contextlib.closing(read) as parts:
+                    for part in parts:
+                        # At once: after each update this thread would wait for all the others.
+                        digest.update(part)
+                        size += len(part)
                 if sha256 not in (None, digest.hexdigest()):
                     raise WrongContent(f"{self.url(key)} has not the SHA-256 {sha256}")
             return Content(size, digest.hexdigest())
@@ -116,9 +117,9 @@ class S3Store:
 
         def digest() -> str:
             found = hashlib.sha256()
-            with contextlib.closing(self._read(name)) as chunks:
-                for chunk in chunks:
-                    found.update(chunk)
+            with contextlib.closing(self._read(name)) as parts:
+                for part in parts:
+                    found.update(part)
             return found.hexdigest()
 
         return self._reading(name, digest)
@@ -250,8 +251,8 @@ class S3Store:
         self,
         name: str,
         begun: Callable[[int], None] = lambda size: None,
-        keep: Callable[[int, builtins.list[bytes]], None] = lambda position, chunks: None,
-    ) -> Generator[bytes, None, None]:
+        keep: Callable[[int, bytearray], None] = lambda position, data: None,
+    ) -> Generator[bytearray, None, None]:
         # Explained in here: some of boto3's errors are OSErrors, which who writes files explains.
         with self._explained("read", name):
             yield from read_object(self.server, self.bucket, name, self._parts, begun, keep)
@@ -384,11 +385,10 @@ class S3Store:
             raise explain(error, where) from error
 
 
-def _write_at(handle: int, position: int, chunks: list[bytes]) -> None:
-    """Write one after the other into an open file, from `position` on. OSError."""
-    for chunk in chunks:
-        view = memoryview(chunk)
-        while view:
-            written = os.pwrite(handle, view, position)
-            position += written
-            view = view[written:]
+def _write_at(handle: int, position: int, data: bytearray) -> None:
+    """Write into an open file from `position` on. OSError."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, position)
+        position += written
+        view = view[written:]
