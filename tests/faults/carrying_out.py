@@ -163,8 +163,10 @@ def _codes_when_struck(made: World, victim: str, number: str) -> set[int]:
     # Where a signal comes last thing, all may be done; a store at fault may have been quicker.
     codes = {0} | (set(AGAIN) if made.proxy is not None else set())
     if number == "SIGTERM":
-        # A stage that stops early is started again by its runner.
-        return codes | ({INTERRUPTED} if victim == "runner" or not own else set())
+        # A stage that stops early is started again by its runner. A runner that has not come to
+        # listen for signals yet, or not any more, ends by them as any program does.
+        stopped = {INTERRUPTED, -signal.SIGTERM}
+        return codes | (stopped if victim == "runner" or not own else set())
     if victim == "maker" and own:
         return codes | {KILLED_STAGE}
     return codes | {-signal.SIGKILL, -TOO_LONG}
