@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +18,13 @@ import torch
 
 from hdgan.core.errors import InputMissing, InternalError, NoSpace
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, sample_rows
+from hdgan.nets.shard_folders import making, put_in_place, remove_unfinished
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
     features_root,
     open_features,
     other_extractions,
-    remove_unfinished,
     shard_bytes,
     verify_shard,
     write_index,
@@ -163,6 +165,31 @@ def test_what_a_killed_extraction_left_is_removed_and_nothing_else(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "image0", "image1", "image2", "image3", "index.json",
     ]  # fmt: skip
+
+
+def test_what_another_extraction_is_at_work_on_stays(tmp_path: Path) -> None:
+    with making(tmp_path, "image") as folder:
+        (folder / "labels.npy").write_bytes(b"half")
+        remove_unfinished(tmp_path)
+        assert (folder / "labels.npy").read_bytes() == b"half"
+        with making(tmp_path, "image") as other:  # the same image, by a second one
+            (other / "labels.npy").write_bytes(b"whole")
+            put_in_place(other, tmp_path / "image")
+        put_in_place(folder, tmp_path / "image")
+    assert (tmp_path / "image" / "labels.npy").read_bytes() == b"half"
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_what_a_process_leaves_that_is_killed_is_removed(tmp_path: Path) -> None:
+    command = (
+        "import os, sys; from pathlib import Path; from hdgan.nets.shard_folders import making\n"
+        "with making(Path(sys.argv[1]), 'image') as folder:\n"
+        "    (folder / 'x').write_bytes(b'x'); os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", command, tmp_path], check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_again_replaces_a_damaged_shard(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.generator import Generator
 from hdgan.nets.pyramid import FeaturePlan, feature_plan, render
 from hdgan.nets.sample_noise import sample_noise
+from hdgan.nets.shard_folders import remove_unfinished
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
@@ -33,7 +34,6 @@ from hdgan.nets.shards import (
     features_root,
     other_extractions,
     remove_shard,
-    remove_unfinished,
     shard_bytes,
     verify_shard,
     write_index,

@@ -19,7 +19,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from hdgan.core.json_documents import parse_object
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import Moments, labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, NativeMap, tensor_to_stored
+from hdgan.nets.shard_folders import making, put_in_place, remove
 
 SHARD_FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -47,7 +47,6 @@ SPLITS = ("train", "val", "test")
 MAX_JSON_BYTES = 64 * 2**20
 WRITE_BYTES = 4 * 2**20
 HASH_THREADS = 4  # hashing releases the GIL, and one thread is slower than a local disk
-_TEMPORARY = ".making-"
 
 
 class ShardDamaged(InputMissing):
@@ -192,18 +191,12 @@ def features_root(scratch: Path, extractor_key: str) -> Path:
     return scratch / "features" / extractor_key
 
 
-def remove_unfinished(root: Path) -> None:
-    """Delete what a killed extraction left half-written; one extraction per folder at a time."""
-    for path in root.glob(f"{_TEMPORARY}*"):
-        _remove(path)
-
-
 def remove_shard(root: Path, image_id: str) -> bool:
     """Delete what is there of a picture's shard; whether there was anything."""
     path = root / image_id
     there = path.exists() or path.is_symlink()
     if there:
-        _remove(path)
+        remove(path)
     return there
 
 
@@ -243,23 +236,17 @@ def write_shard(
     has been written, so an iterator may release them one by one. Replaces a damaged shard of that
     id. NoSpace if the disk is full; nothing half-written is left then.
     """
-    temporary = root / f"{_TEMPORARY}{image_id}-{os.getpid()}"
-    if temporary.exists():
-        _remove(temporary)
     try:
-        temporary.mkdir(parents=True)
-        record = _fill_shard(
-            temporary, image_id, split, plan, dtype, classes, maps, labels, picture
-        )
-        remove_shard(root, image_id)
-        os.replace(temporary, root / image_id)
+        with making(root, image_id) as folder:
+            record = _fill_shard(
+                folder, image_id, split, plan, dtype, classes, maps, labels, picture
+            )
+            put_in_place(folder, root / image_id)
         _sync_folder(root)
     except OSError as error:
         if error.errno in FULL:
             raise explain_os_error(error, "write", root / image_id) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return record
 
 
@@ -359,9 +346,9 @@ def write_index(root: Path, records: Sequence[ShardRecord], classes: Sequence[st
         std=merged.std,
         labelled=merged.count,
     )
-    temporary = root / f"{_TEMPORARY}{INDEX_FILE}-{os.getpid()}"
-    _write_json(temporary, index.to_json())
-    os.replace(temporary, root / INDEX_FILE)
+    with making(root, INDEX_FILE) as folder:
+        _write_json(folder / INDEX_FILE, index.to_json())
+        os.replace(folder / INDEX_FILE, root / INDEX_FILE)
     _sync_folder(root)
     return index
 
@@ -456,13 +443,6 @@ def _write_array(path: Path, array: npt.NDArray[Any]) -> ShardFile:
         stream.flush()
         os.fsync(stream.fileno())
     return ShardFile(path.name, size, digest.hexdigest())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
