@@ -19,6 +19,7 @@ import torch
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan
+from hdgan.nets.shard_folders import remove_unfinished
 from hdgan.nets.shards import (
     FeatureSet,
     ImageFeatures,
@@ -26,7 +27,6 @@ from hdgan.nets.shards import (
     ShardRecord,
     open_shard,
     remove_shard,
-    remove_unfinished,
     shard_bytes,
     verify_shard,
     write_shard,
