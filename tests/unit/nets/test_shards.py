@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from hdgan.core.claimed_folders import making, put_in_place, remove_unfinished
 from hdgan.core.errors import InputMissing, InternalError, NoSpace
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, sample_rows
-from hdgan.nets.shard_folders import making, put_in_place, remove_unfinished
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
@@ -182,7 +182,7 @@ def test_what_another_extraction_is_at_work_on_stays(tmp_path: Path) -> None:
 
 def test_what_a_process_leaves_that_is_killed_is_removed(tmp_path: Path) -> None:
     command = (
-        "import os, sys; from pathlib import Path; from hdgan.nets.shard_folders import making\n"
+        "import os, sys; from pathlib import Path; from hdgan.core.claimed_folders import making\n"
         "with making(Path(sys.argv[1]), 'image') as folder:\n"
         "    (folder / 'x').write_bytes(b'x'); os.kill(os.getpid(), 9)\n"
     )

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hdgan.core.claimed_folders import remove_unfinished
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan
-from hdgan.nets.shard_folders import remove_unfinished
 from hdgan.nets.shards import (
     FeatureSet,
     ImageFeatures,

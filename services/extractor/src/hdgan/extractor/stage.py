@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hdgan.core.claimed_folders import remove_unfinished
 from hdgan.core.classes import request_classes
 from hdgan.core.errors import NoSpace, RequestError
 from hdgan.core.pipeline import STAGE_VERSIONS
@@ -26,7 +27,6 @@ from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.generator import Generator
 from hdgan.nets.pyramid import FeaturePlan, feature_plan, render
 from hdgan.nets.sample_noise import sample_noise
-from hdgan.nets.shard_folders import remove_unfinished
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,

@@ -31,12 +31,12 @@ import torch
 
 from hdgan.core.atomic_file import FULL, explain_os_error
 from hdgan.core.bounded_reading import read_file
+from hdgan.core.claimed_folders import making, put_in_place, remove
 from hdgan.core.errors import InputMissing, InternalError
 from hdgan.core.json_documents import parse_object
 from hdgan.core.masks import UNLABELLED
 from hdgan.nets.moments import Moments, labelled_moments, merge_moments
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan, NativeMap, tensor_to_stored
-from hdgan.nets.shard_folders import making, put_in_place, remove
 
 SHARD_FORMAT = 1
 SHARD_FILE = "shard.json"

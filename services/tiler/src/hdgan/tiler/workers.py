@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hdgan.core.claimed_folders import making, remove_unfinished
 from hdgan.core.errors import InternalError, Stopped
 from hdgan.core.store import open_store
 from hdgan.tiler.opening import open_slide
@@ -69,9 +68,12 @@ def cut_all(
     if not tasks:
         return
     bench.scratch.mkdir(parents=True, exist_ok=True)
-    copies = bench.scratch / f"slides-{bench.attempt}"
+    remove_unfinished(bench.scratch)
     refs = [task.ref for task in tasks]
-    with _folder(copies), staged(refs, copies, bench.cache_bytes, ahead=workers) as coming:
+    with (
+        making(bench.scratch, "slides") as copies,
+        staged(refs, copies, bench.cache_bytes, ahead=workers) as coming,
+    ):
         if workers > 1:
             yield from _in_processes(tasks, coming, bench, workers, progress, check_stop)
             return
@@ -100,7 +102,7 @@ def cut_one(
     """Cut a slide that is on this machine."""
     started = time.monotonic()
     reason = None
-    with _folder(bench.scratch / task.key) as folder:
+    with making(bench.scratch, task.key[:16]) as folder:
         try:
             make_unit(
                 open_store(bench.store),
@@ -116,17 +118,6 @@ def cut_one(
         except SlideError as error:
             reason = str(error)
     return Outcome(task, reason, time.monotonic() - started)
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """An empty folder, removed in the end; what a killed attempt left in it is of no use."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _until_ready(item: StagedSlide, check_stop: Callable[[], None]) -> None:

@@ -1,5 +1,5 @@
-"""Folders in which shards are made before they are put in their place. Each belongs to the process
-that holds its lock: several extractions may work in one folder, and what a killed one has left is
+"""Folders on scratch in which something is made before it is put in its place. Each belongs to the
+process that holds its lock: several may work on one scratch, and what a killed one has left is
 known by its lock, which ended with it."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 TEMPORARY = ".making-"
 _RACES = 20
-# Network file systems without locks: then an extraction has to be alone in its folder.
+# Network file systems without locks: then a stage has to be alone on its scratch.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
