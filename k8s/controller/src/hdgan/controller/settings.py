@@ -52,8 +52,9 @@ class StoreConfig(Section):
     """Region. Null: us-east-1."""
 
     checksums: Literal["when_required", "when_supported"] = "when_required"
-    """Whether requests carry a CRC: only where S3 demands one, or wherever it knows one. Buckets with
-    Object Lock want the latter; some servers fail over it. Our own SHA-256 is compared anyway."""
+    """Whether requests carry a CRC: only where S3 demands one, or wherever it knows one. Buckets
+    with Object Lock want the latter; some servers fail over it. Our own SHA-256 is compared
+    anyway."""
 
     secret: ObjectName | None = None
     """Secret in the run's namespace with `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and perhaps
