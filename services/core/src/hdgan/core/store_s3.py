@@ -213,7 +213,7 @@ class S3Store:
             yield from self._probes()
         if prefix == probes:
             return
-        for entry in self._uploads():
+        for entry in self._uploads(prefix):
             name, upload_id = str(taken(entry, "Key")), str(taken(entry, "UploadId"))
             if not name.startswith(self.prefix + prefix):
                 continue
@@ -322,13 +322,13 @@ class S3Store:
                 return
             token = {"ContinuationToken": found["NextContinuationToken"]}
 
-    def _uploads(self) -> Iterator[dict[str, Any]]:
-        """Uploads in parts that have begun and not ended."""
+    def _uploads(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Uploads in parts that have begun and not ended, of keys that begin with `prefix`."""
 
         def page(client: Any, _: int) -> dict[str, Any] | None:
             try:
                 found: dict[str, Any] = client.list_multipart_uploads(
-                    Bucket=self.bucket, Prefix=self.prefix, **marker
+                    Bucket=self.bucket, Prefix=self.prefix + prefix, **marker
                 )
             except boto_errors.ClientError as error:
                 if code_of(error) in UNKNOWN_OPERATION:

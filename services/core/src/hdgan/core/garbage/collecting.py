@@ -122,7 +122,8 @@ def collect(store: Store, policy: Policy, *, delete: bool) -> Report:
         found.objects, found.size = _measure(store, one)
         report.garbage.append(found)
         if found.state == "marked":
-            marks.unmark(store, one)  # one that is too old
+            if marks.mark_name(one) in known:  # too old to count
+                marks.unmark(store, one)
             marks.mark(store, one)
         elif found.state == "due" and delete:
             due.append(found)
