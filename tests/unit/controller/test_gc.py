@@ -191,8 +191,9 @@ def test_each_store_is_reached_as_the_controller_does(
             region="eu-west-1",
             credentials=tmp_path,
             ca_file=tmp_path / "ca.crt",
+            checksums="when_required",
         ),
-        S3Connection(),
+        S3Connection(checksums="when_required"),
     ]
 
 
