@@ -205,7 +205,7 @@ def annotate(export_dir: Path, mask_dir: Path) -> list[float]:
     for path in sorted(export_dir.glob("*.png")):
         candidate = read_candidate_id(path.read_bytes())
         if candidate is None:
-            continue  # The contact sheet, or a picture that is none of ours.
+            continue  # A picture that is none of ours.
         with Image.open(path) as picture:
             if max(picture.size) > MAX_SIDE:
                 raise SystemExit(f"{path}: {picture.size} px is larger than {MAX_SIDE} px a side")

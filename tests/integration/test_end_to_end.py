@@ -56,7 +56,7 @@ def test_export_gives_a_person_everything_to_label(finished_run: SmallPipeline) 
         name.split("-")[0] for name in names if re.match(r"(train|val|test)-[0-9a-f]{32}", name)
     ]
     assert sorted(splits) == ["test"] * 2 + ["train"] * 3 + ["val"]
-    assert {"classes.json", "GUIDE.txt", "contact-sheet.png"} <= set(names)
+    assert {"classes.json", "GUIDE.txt", "contact-sheet.html", "project.qpproj"} <= set(names)
 
 
 def test_import_reports_what_was_understood(finished_run: SmallPipeline) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from PIL import Image
 from typer.testing import CliRunner, Result
 
 from hdgan.core.annotations import current as current_version
@@ -16,7 +15,7 @@ from hdgan.core.artifact import Artifact
 from hdgan.core.errors import HdganError, RequestError
 from hdgan.core.masks import decode_mask, encode_mask
 from hdgan.desk.commands import register
-from hdgan.desk.png_text import read_candidate_id, with_candidate_id
+from hdgan.desk.png_text import with_candidate_id
 from support.desk_run import CLASSES, SIDE, TinyRun, png, striped_mask
 
 
@@ -44,7 +43,7 @@ def exported(run: TinyRun) -> dict[str, str]:
     """Split by id of what was exported."""
     hdgan("annotations", "export", run.file, run.folder / "out")
     names = [path.stem for path in (run.folder / "out").glob("*-*.png")]
-    return {n.split("-", 1)[1]: n.split("-", 1)[0] for n in names if n != "contact-sheet"}
+    return {name.split("-", 1)[1]: name.split("-", 1)[0] for name in names}
 
 
 def write_masks(run: TinyRun, exported: dict[str, str]) -> Path:
@@ -66,34 +65,6 @@ def problems(*arguments: str | Path) -> str:
         hdgan("annotations", "import", *arguments)
     assert caught.value.exit_code == 64
     return str(caught.value)
-
-
-def test_export_writes_what_an_expert_needs(run: TinyRun, exported: dict[str, str]) -> None:
-    folder = run.folder / "out"
-    assert sorted(exported.values()) == ["test", "test", "train", "train", "val"]
-    for identity, split in exported.items():
-        data = (folder / f"{split}-{identity}.png").read_bytes()
-        assert read_candidate_id(data) == identity
-    assert json.loads((folder / "classes.json").read_text())[1] == {
-        "name": "stroma",
-        "color": "#f08cac",
-    }
-    assert "tumour" in (folder / "GUIDE.txt").read_text()
-    assert len((folder / "split.csv").read_text().splitlines()) == 6
-    with Image.open(folder / "contact-sheet.png") as contact:
-        assert contact.width > 2 * SIDE
-
-
-def test_export_again_changes_nothing_and_another_folder_of_pictures_is_refused(
-    run: TinyRun, exported: dict[str, str]
-) -> None:
-    folder = run.folder / "out"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    hdgan("annotations", "export", run.file, folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    (folder / "holiday.png").write_bytes(png(striped_mask()))
-    with pytest.raises(RequestError, match="holiday"):
-        hdgan("annotations", "export", run.file, folder)
 
 
 def test_import_publishes_masks_and_a_preview(run: TinyRun, exported: dict[str, str]) -> None:

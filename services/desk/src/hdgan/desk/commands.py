@@ -28,23 +28,50 @@ def register(app: typer.Typer) -> None:
 
 def export_command(
     run_file: RunFile,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write: new, empty or of an export.")
+    ],
     store: StoreOption = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            min=1,
+            help="Candidates to export, the additional ones to train; default: what the run needs.",
+        ),
+    ] = None,
 ) -> None:
-    """Write the candidates to label, their classes, a contact sheet and a short guide to DIR."""
+    """Write the candidates to label, a QuPath project of them, a contact sheet and a guide to DIR.
+
+    Again into the same DIR: adds what is missing and leaves what a person has changed.
+    """
     from hdgan.core.annotations import current
     from hdgan.desk.candidates import published_splits
-    from hdgan.desk.export import CONTACT_SHEET, GUIDE_FILE, export_candidates
+    from hdgan.desk.export import export_candidates, with_count
+    from hdgan.desk.export_layout import CONTACT_SHEET, GUIDE_FILE, PROJECT_FILE
     from hdgan.desk.run_artifacts import open_run
 
     view = open_run(run_file, store)
     candidates = view.candidates()
     config = view.run.spec.annotations
     before = current(view.store, candidates.artifact.content_digest)
-    assigned = candidates.assign(config, published_splits(before))
-    count = export_candidates(candidates, assigned, config.classes, folder)
-    typer.echo(f"{count} candidates to label in {folder} (overview: {CONTACT_SHEET})")
-    typer.echo(f"How: {folder / GUIDE_FILE}. Then: hdgan annotations import {run_file} FOLDER")
+    assigned = candidates.assign(with_count(config, count), published_splits(before))
+    exported = export_candidates(
+        candidates,
+        assigned,
+        config.classes,
+        folder,
+        run_name=view.run.metadata.name,
+        mpp=view.run.spec.tiler.mpp,
+        before=before,
+    )
+    typer.echo(f"{exported.count} candidates to label in {folder} (overview: {CONTACT_SHEET})")
+    if exported.labelled:
+        typer.echo(f"{exported.labelled} of them have labels already, as shapes and as masks")
+    if exported.kept:
+        typer.echo(f"changed by a person, left as they are: {', '.join(exported.kept)}")
+    typer.echo(f"In QuPath: open {folder / PROJECT_FILE}. How: {folder / GUIDE_FILE}")
+    typer.echo(f"Then: hdgan annotations import {run_file} {folder}")
 
 
 def import_command(

@@ -5,56 +5,122 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from hdgan.core.atomic_file import explain_os_error, writing
+import numpy as np
+import numpy.typing as npt
+
+from hdgan.core.artifact import Artifact
+from hdgan.core.atomic_file import explain_os_error
 from hdgan.core.disk_space import require_space
 from hdgan.core.errors import RequestError
-from hdgan.core.run import ClassConfig
-from hdgan.desk.candidates import Candidates
-from hdgan.desk.pictures import Cell, encode_png, in_rows, open_rgb, sheet
+from hdgan.core.json_documents import JsonError, parse_object
+from hdgan.core.masks import UNLABELLED, decode_mask, encode_mask
+from hdgan.core.run import AnnotationsConfig, ClassConfig
+from hdgan.core.well_formed import well_formed
+from hdgan.desk import qupath_project, tool_settings
+from hdgan.desk.candidates import Candidates, read_json
+from hdgan.desk.contact_sheet import Thumbnail, contact_sheet, thumbnail, thumbnail_side
+from hdgan.desk.export_folder import ExportFolder
+from hdgan.desk.export_layout import (
+    CLASSES_FILE,
+    CONTACT_SHEET,
+    CVAT_FILE,
+    GUIDE_FILE,
+    LABEL_STUDIO_FILE,
+    LABELS_FOLDER,
+    PROJECT_FILE,
+    SPLIT_FILE,
+    earlier_place,
+    labels_place,
+    picture_name,
+)
+from hdgan.desk.label_files import label_file
+from hdgan.desk.outlines import outlines
+from hdgan.desk.pictures import open_rgb
 from hdgan.desk.png_text import with_candidate_id
+from hdgan.desk.qupath_project import ProjectImage
 from hdgan.desk.splits import Split
-
-CONTACT_SHEET = "contact-sheet.png"
-CLASSES_FILE = "classes.json"
-SPLIT_FILE = "split.csv"
-GUIDE_FILE = "GUIDE.txt"
-
-_SHEET_COLUMNS = 6
-_SHEET_SIDE = 192  # 64 px candidates at three times their size; six of them fit a printed page.
 
 _GUIDE = """\
 What to label
 =============
 
-{count} generated images, {width} x {height} px, one PNG each: {splits}.
+{count} generated pictures, {width} x {height} px at {mpp} um/px, one PNG each: {splits}.
 They are drawn by a generator, not cut from a slide. Label what you see.
+contact-sheet.html shows all of them, on screen and on paper. Their order is the one to label
+them in: whoever stops early has labelled what helps most.
 
 Classes (index, name, colour):
 {classes}
 
-How
----
-Any tool will do that can save one of:
-  - QuPath: draw polygons or brush areas, set their class, export as GeoJSON
-    (File > Export objects as GeoJSON), keep the image's name: <split>-<id>.geojson.
-    Where shapes overlap, the class further down in the list above wins.
-  - a PNG mask of the same size: 8-bit indexed or grey with the class index as value,
-    or RGB with exactly the colours above (no anti-aliasing, no resizing).
-Leave out what you cannot tell: unlabelled pixels (255, or black in RGB) neither train
-nor score. To label a whole image, import with --background CLASS.
+In QuPath (0.4 or newer)
+------------------------
+1. Open project.qpproj. In a folder that was moved QuPath asks about its URIs: "Apply changes".
+   Then once: Automate > Project scripts... > start-here, and Run.
+2. Draw, set the class of each annotation, save (Ctrl+S).
+3. Automate > Project scripts... > export-labels, and Run: it fills the folder labels/.
 
-Every image carries its id ({digits} hexadecimal digits) in its name and inside the PNG. Keep
-the id in the names of your files. The split is fixed: an image never moves from test to train.
-Label the test images as carefully as the others: they alone measure the result.
+With any other tool
+-------------------
+  - GeoJSON: write the shapes into labels/<split>-<id>.geojson, in pixels, the class as
+    properties.classification.name. Leave the properties of the file as they are.
+  - A PNG mask of the same size, saved into this folder: 8-bit indexed or grey with the class
+    index as value, or RGB with exactly the colours above (no anti-aliasing, no resizing). Name
+    it <split>-<id>.mask.png; never save over a picture.
+  - CVAT: cvat-labels.json has the classes. Label Studio: label-studio.xml has them.
+
+What counts
+-----------
+  - Where shapes overlap, the class further down in the list above wins.
+  - Leave out what you cannot tell: unlabelled pixels (255, or black in RGB) neither train nor
+    score. If all the rest is one class, import with --background CLASS.
+  - A file in labels/ without shapes labels nothing.{earlier}
+  - The split is fixed: a picture never moves from test to train. Label the test pictures as
+    carefully as the others: they alone measure the result.
 
 Then
 ----
-    hdgan annotations import RUNFILE FOLDER --author "your name"
-Everything is checked first; nothing is imported when anything is wrong.
+    hdgan annotations import RUNFILE {folder} --author "your name"
+Everything is checked first; nothing is imported when anything is wrong. A file is known by the
+id inside it ({digits} hexadecimal digits: labels/ has it, masks that a tool makes anew have not).
+Where only its name says which picture it labels, the import asks for --accept.
 """
+
+_EARLIER = """
+  - Labels of before are in labels/ as shapes and in earlier/ as masks: change what is wrong,
+    leave what is right. A mask saved into this folder replaces untouched shapes."""
+
+_RESERVE = 16 << 20
+"""Bytes for everything but pictures: masks and shapes of before, the contact sheet."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did."""
+
+    count: int
+    """Pictures in the folder that are to be labelled."""
+    labelled: int
+    """How many of them have labels of before."""
+    kept: tuple[str, ...]
+    """Files that a person has changed: they were not written again."""
+
+
+def with_count(config: AnnotationsConfig, count: int | None) -> AnnotationsConfig:
+    """The counts of `config`, with as many more to train as make `count` in all (None: no more)."""
+    if count is None:
+        return config
+    needed = config.train + config.val + config.test
+    if count < needed:
+        raise RequestError(
+            f"--count {count}: the run needs {needed} labelled pictures ({config.train} train, "
+            f"{config.val} val, {config.test} test): give that many or more"
+        )
+    return config.model_copy(update={"train": config.train + count - needed})
 
 
 def export_candidates(
@@ -62,76 +128,182 @@ def export_candidates(
     assigned: Mapping[str, Split],
     classes: Sequence[ClassConfig],
     folder: Path,
-) -> int:
-    """Write the pictures in `assigned`, classes, splits, guide and contact sheet; returns how many.
+    *,
+    run_name: str,
+    mpp: float,
+    before: Artifact | None = None,
+) -> Exported:
+    """Write the pictures in `assigned` and everything around them to `folder`.
 
-    RequestError when the folder already holds pictures of other candidates, which would be labelled
-    and then refused; StoreError when it cannot be written, NoSpace when its disk is too full.
+    run_name  what the contact sheet is called
+    mpp       size of a pixel in micrometres
+    before    the annotations so far: their masks are where labelling goes on
+    Again into the same folder: what is missing is added, what a person has changed stays.
+    RequestError when the folder holds something else, whose labels would be refused or mixed up;
+    StoreError when it cannot be written, NoSpace when its disk is too full.
     """
-    wanted = {file_name(identity, split) for identity, split in assigned.items()}
+    folder = folder.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(
-            path.name
-            for path in folder.glob("*.png")
-            if path.name not in wanted and path.name != CONTACT_SHEET
-        )
-        if others:
-            raise RequestError(
-                f"{folder}: holds other PNG files ({', '.join(others[:3])}"
-                f"{', ...' if len(others) > 3 else ''}): choose an empty folder"
-            )
-        sizes = {file_name(one, split): candidates.png_size(one) for one, split in assigned.items()}
-        missing = [size for name, size in sizes.items() if not (folder / name).exists()]
-        # And as much again for the overview.
-        require_space(folder, 2 * sum(missing), "the export")
-        _write(candidates, assigned, classes, folder)
+        target = ExportFolder.open(folder, candidates.artifact.content_digest)
+        if target.fresh:
+            _refuse_others(folder, {picture_name(*item) for item in assigned.items()})
+        sizes = {one: candidates.png_size(one) for one in assigned}
+        missing = [sizes[one] for one, split in assigned.items() if not _exists(folder, one, split)]
+        require_space(folder, sum(missing) + (_RESERVE if missing else 0), "the export")
+        target.save()
+        images, thumbnails = _write_pictures(target, candidates, assigned)
+        labelled = _write_labels(target, images, classes, before)
+        _write_project(target, images, classes, mpp)
+        size = images[0]
+        target.put(CLASSES_FILE, classes_json(classes).encode())
+        target.put(SPLIT_FILE, _split_csv(assigned).encode())
+        target.put(CVAT_FILE, tool_settings.cvat_labels(classes))
+        target.put(LABEL_STUDIO_FILE, tool_settings.label_studio_page(classes))
+        target.put(CONTACT_SHEET, contact_sheet(run_name, thumbnails, classes, mpp))
+        target.put(GUIDE_FILE, _guide(assigned, classes, size, mpp, labelled, folder).encode())
     except OSError as error:
         raise explain_os_error(error, "write", error.filename or folder) from None
-    return len(wanted)
+    kept = [place for place in target.kept if not place.startswith(f"{LABELS_FOLDER}/")]
+    return Exported(len(assigned), labelled, tuple(kept))
 
 
-def file_name(identity: str, split: Split) -> str:
-    """Name of an exported picture."""
-    return f"{split}-{identity}.png"
+def _exists(folder: Path, identity: str, split: Split) -> bool:
+    return (folder / picture_name(identity, split)).exists()
 
 
-def _write(
-    candidates: Candidates,
-    assigned: Mapping[str, Split],
-    classes: Sequence[ClassConfig],
-    folder: Path,
-) -> None:
-    cells = []
-    height = width = 0
+def _refuse_others(folder: Path, wanted: set[str]) -> None:
+    """RequestError when a folder that is no export yet holds pictures or a project."""
+    others = sorted(path.name for path in folder.glob("*.png") if path.name not in wanted)
+    if "contact-sheet.png" in others:  # of the exports before contact sheets were pages
+        others.remove("contact-sheet.png")
+    others += [path.name for path in folder.glob("*.qpproj")]
+    if others:
+        raise RequestError(
+            f"{folder}: holds other files ({', '.join(others[:3])}"
+            f"{', ...' if len(others) > 3 else ''}): choose an empty folder"
+        )
+
+
+def _write_pictures(
+    target: ExportFolder, candidates: Candidates, assigned: Mapping[str, Split]
+) -> tuple[list[ProjectImage], list[Thumbnail]]:
+    """The PNGs, one at a time in memory."""
+    images, thumbnails = [], []
+    side = thumbnail_side(len(assigned))
     for identity, split in assigned.items():
         png = candidates.png(identity)
-        _put(folder / file_name(identity, split), with_candidate_id(png, identity))
+        target.put_new(picture_name(identity, split), with_candidate_id(png, identity))
         rgb = open_rgb(png, f"candidate {identity}")
         height, width = rgb.shape[:2]
-        cells.append(Cell(rgb, f"{split} {identity}"))
-    _put(folder / CLASSES_FILE, classes_json(classes).encode())
-    _put(folder / SPLIT_FILE, _split_csv(assigned).encode())
-    contact = sheet(in_rows(cells, _SHEET_COLUMNS), _SHEET_SIDE)
-    _put(folder / CONTACT_SHEET, encode_png(contact))
+        images.append(ProjectImage(identity, split, width, height))
+        thumbnails.append(thumbnail(identity, split, rgb, side))
+    return images, thumbnails
+
+
+def _write_labels(
+    target: ExportFolder,
+    images: Sequence[ProjectImage],
+    classes: Sequence[ClassConfig],
+    before: Artifact | None,
+) -> int:
+    """The GeoJSON of each picture and the mask it had; returns how many had one."""
+    known = set() if before is None else _ids(before)
+    labelled = 0
+    for image in images:
+        named = (image.identity, image.split)
+        parts = []
+        if before is not None and image.identity in known:
+            mask = _earlier_mask(before, image, classes)
+            png = with_candidate_id(encode_mask(mask, classes), image.identity)
+            target.put(earlier_place(*named), png)
+            traced = outlines(mask) if target.untouched(labels_place(*named)) else []
+            if traced is None:
+                # Too intricate for shapes, so that the mask itself is what is there already.
+                target.put(f"{LABELS_FOLDER}/{Path(earlier_place(*named)).name}", png)
+            parts = traced or []
+            labelled += 1
+        document = label_file(image.identity, picture_name(*named), classes, parts)
+        target.put(labels_place(*named), document)
+    return labelled
+
+
+def _ids(annotations: Artifact) -> set[str]:
+    with well_formed(annotations):
+        return {str(image["id"]) for image in read_json(annotations, "annotations.json")["images"]}
+
+
+def _earlier_mask(
+    annotations: Artifact, image: ProjectImage, classes: Sequence[ClassConfig]
+) -> npt.NDArray[np.uint8]:
+    """The mask of a picture in the classes of the run, which are found by name; a class that it
+    has not any more becomes unlabelled."""
+    stored = decode_mask(
+        annotations.read(f"masks/{image.identity}.png"),
+        shape=(image.height, image.width),
+        source=annotations.uri(f"masks/{image.identity}.png"),
+    )
+    table = np.full(256, UNLABELLED, dtype=np.uint8)
+    indices = {entry.name: index for index, entry in enumerate(classes)}
+    with well_formed(annotations):
+        for value, entry in enumerate(read_json(annotations, "annotations.json")["classes"]):
+            table[value] = indices.get(str(entry["name"]), UNLABELLED)
+    mask: npt.NDArray[np.uint8] = table[stored]
+    return mask
+
+
+def _write_project(
+    target: ExportFolder, images: Sequence[ProjectImage], classes: Sequence[ClassConfig], mpp: float
+) -> None:
+    """The QuPath project, or what it lacks: QuPath writes into its files as well."""
+    uri = target.path.as_uri()
+    existing = target.read(PROJECT_FILE)
+    if existing is not None and target.untouched(PROJECT_FILE) and _uri(existing) != uri:
+        existing = None  # moved before anybody has opened it
+    now = time.time_ns() // 1_000_000
+    try:
+        project = qupath_project.project_file(images, mpp, uri, now, existing)
+    except RequestError as error:
+        raise RequestError(f"{target.path / PROJECT_FILE}: {error}") from None
+    if project != existing:
+        target.replace(PROJECT_FILE, project)
+    shown = target.read(qupath_project.CLASSES_PLACE)
+    merged = qupath_project.classes_file(classes, shown)
+    if merged != shown:
+        target.replace(qupath_project.CLASSES_PLACE, merged)
+    for name in qupath_project.SCRIPTS:
+        target.put(f"scripts/{name}", qupath_project.script(name))
+
+
+def _uri(project: bytes) -> str:
+    """The folder that a project says it is in."""
+    try:
+        return str(parse_object(project).get("uri")).rpartition("/")[0]
+    except JsonError:
+        return ""
+
+
+def _guide(
+    assigned: Mapping[str, Split],
+    classes: Sequence[ClassConfig],
+    size: ProjectImage,
+    mpp: float,
+    labelled: int,
+    folder: Path,
+) -> str:
     counts: dict[str, int] = {}
     for split in assigned.values():
         counts[split] = counts.get(split, 0) + 1
-    guide = _GUIDE.format(
+    return _GUIDE.format(
         count=len(assigned),
-        width=width,
-        height=height,
+        width=size.width,
+        height=size.height,
+        mpp=mpp,
         splits=", ".join(f"{number} {split}" for split, number in counts.items()),
         classes="\n".join(f"  {n}  {c.name}  {c.color}" for n, c in enumerate(classes)),
         digits=len(next(iter(assigned))),
+        earlier=_EARLIER if labelled else "",
+        folder=folder.name,
     )
-    _put(folder / GUIDE_FILE, guide.encode())
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Whole or not at all: half a picture would be labelled, and then refused."""
-    with writing(path, durable=False) as file:
-        file.write(data)
 
 
 def classes_json(classes: Sequence[ClassConfig]) -> str:
@@ -145,5 +317,5 @@ def _split_csv(assigned: Mapping[str, Split]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["file", "id", "split"])
     for identity, split in assigned.items():
-        writer.writerow([file_name(identity, split), identity, split])
+        writer.writerow([picture_name(identity, split), identity, split])
     return buffer.getvalue()

@@ -10,6 +10,7 @@ SPLIT_FILE = "split.csv"
 GUIDE_FILE = "GUIDE.txt"
 CVAT_FILE = "cvat-labels.json"
 LABEL_STUDIO_FILE = "label-studio.xml"
+PROJECT_FILE = "project.qpproj"
 STATE_FILE = ".hdgan-export.json"
 
 LABELS_FOLDER = "labels"

@@ -16,6 +16,7 @@ from hdgan.core.annotations import CANDIDATE_KEYWORD
 from hdgan.core.geojson import GeoJsonError, Shape, count_vertices, feature_shapes, load_features
 from hdgan.core.masks import UNLABELLED
 from hdgan.core.run import ClassConfig
+from hdgan.desk.label_files import is_untouched
 from hdgan.desk.png_text import CANDIDATE_ID
 from hdgan.desk.rasterise import bounding_rows_and_columns, crossings, fill_polygon
 
@@ -45,6 +46,8 @@ class GeoJson:
 
     drawings: list[Drawing] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    untouched: bool = False
+    """Whether it is as an export wrote it: empty, or with the shapes there were before."""
 
 
 def parse_geojson(data: bytes) -> GeoJson:
@@ -54,7 +57,7 @@ def parse_geojson(data: bytes) -> GeoJson:
         common = _candidate(around, "the file")
     except ValueError as error:
         raise GeoJsonError(str(error)) from None
-    result = GeoJson()
+    result = GeoJson(untouched=is_untouched(around, features))
     by_candidate: dict[str | None, Drawing] = {}
     vertices = 0
     for number, feature in enumerate(features, start=1):

@@ -63,6 +63,9 @@ class Labelled:
     unlabelled: int
     source: str
     matched_by: MatchedBy
+    untouched: bool = False
+    """Shapes of an earlier version that an export wrote and nobody has changed: whatever else
+    labels this candidate holds instead."""
 
 
 @dataclass
@@ -141,12 +144,16 @@ def understand(
             other = seen.get(labelled.candidate)
             if other is None:
                 seen[labelled.candidate] = labelled
-                result.images.append(labelled)
+            elif labelled.untouched:
+                pass
+            elif other.untouched:
+                seen[labelled.candidate] = labelled
             elif other.png != labelled.png:
                 result.problems.append(
                     f"{path}: is another mask of candidate {labelled.candidate} than "
                     f"{other.source}: keep one of them"
                 )
+    result.images = list(seen.values())
     return result
 
 
@@ -163,6 +170,7 @@ def _read_file(
     """The masks of one file; what is wrong with it goes to `result.problems`."""
     labelled: list[Labelled] = []
     problems: list[str] = []
+    untouched = False
     try:
         if is_raster(path):
             data = read_bounded(path, mask_files.MAX_BYTES)
@@ -172,6 +180,7 @@ def _read_file(
             data = read_bounded(path, MAX_BYTES)
             parsed = geojson.parse_geojson(data)
             problems += parsed.problems
+            untouched = parsed.untouched
             drawings = [(drawing.candidate, drawing) for drawing in parsed.drawings]
         for inside, drawing in drawings:
             # A file with several drawings is about several candidates: its name says nothing.
@@ -182,6 +191,8 @@ def _read_file(
                     "its name; use the full id, or give --accept to trust the names"
                 )
                 continue
+            if untouched and drawing is not None and not drawing.shapes:
+                continue  # an export wrote it for shapes, and nobody has drawn any
             if drawing is None and _is_the_picture(data, candidates, found.candidate):
                 # Masks saved beside what was exported: the picture itself is no label.
                 continue
@@ -206,6 +217,7 @@ def _read_file(
                     unlabelled=int(counts[UNLABELLED]),
                     source=str(path),
                     matched_by=found.by,
+                    untouched=untouched,
                 )
             )
     except (RequestError, MatchError, GeoJsonError, mask_files.MaskError) as error:

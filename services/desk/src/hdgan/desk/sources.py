@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from hdgan.core.errors import RequestError
-from hdgan.desk.export import CLASSES_FILE, CONTACT_SHEET
+from hdgan.desk.export_layout import LABELS_FOLDER, NO_LABELS
 
 MAX_FILES = 100_000
 _RASTER = {".png"}
@@ -42,14 +42,21 @@ class MatchError(Exception):
 
 
 def find_sources(paths: Sequence[Path]) -> list[Path]:
-    """PNG and GeoJSON files among `paths` and directly in the folders among them, in order.
+    """PNG and GeoJSON files among `paths` and directly in the folders among them, in order; of the
+    folder of an export also those in its labels/.
 
     RequestError when a path does not exist, is no format that is read, or a folder holds nothing.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and _wanted(p))
+            folders = [path, path / LABELS_FOLDER]
+            inside = [
+                found
+                for folder in folders
+                if folder.is_dir()
+                for found in sorted(p for p in folder.iterdir() if p.is_file() and _wanted(p))
+            ]
             if not inside:
                 raise RequestError(f"{path}: holds no .png or .geojson file to import")
             found.extend(inside)
@@ -67,7 +74,7 @@ def find_sources(paths: Sequence[Path]) -> list[Path]:
 
 def _wanted(path: Path) -> bool:
     """Whether a file in a folder is meant: the other files of an export are not."""
-    if path.name.startswith(".") or path.name in (CONTACT_SHEET, CLASSES_FILE):
+    if path.name.startswith(".") or path.name in NO_LABELS:
         return False
     return path.suffix.lower() in _RASTER | _VECTOR
 
