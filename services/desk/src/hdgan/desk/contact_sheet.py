@@ -12,7 +12,6 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from hdgan.core.printable import printable
 from hdgan.core.run import ClassConfig
 from hdgan.desk.pictures import Rgb
 from hdgan.desk.splits import SPLITS, Split
@@ -83,12 +82,12 @@ def contact_sheet(
     )
     source = resources.files("hdgan.desk").joinpath("templates/contact-sheet.html.j2")
     text = environment.from_string(source.read_text("utf-8")).render(
-        name=printable(run_name),
+        name=run_name,
         count=len(thumbnails),
         size=thumbnails[0],
         mpp=mpp,
         side_um=f"{thumbnails[0].width * mpp:.4g}",
         groups=[group for group in groups if group[2]],
-        classes=[{"name": printable(entry.name), "color": entry.color} for entry in classes],
+        classes=classes,
     )
     return text.encode()

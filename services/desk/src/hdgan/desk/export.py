@@ -51,8 +51,9 @@ What to label
 
 {count} generated pictures, {width} x {height} px at {mpp} um/px, one PNG each: {splits}.
 They are drawn by a generator, not cut from a slide. Label what you see.
-contact-sheet.html shows all of them, on screen and on paper. Their order is the one to label
-them in: whoever stops early has labelled what helps most.
+contact-sheet.html shows all of them, on screen and on paper. The training pictures (train) come
+in the order to label them in, where the run ranks them: those that help most come first. The
+others were drawn at random before that; all of them are needed.
 
 Classes (index, name, colour):
 {classes}
