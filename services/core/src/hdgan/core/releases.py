@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self, TypeVar
@@ -25,7 +25,6 @@ from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
 from hdgan.core.gates import GateVerdict
 from hdgan.core.pipeline import (
-    ADVICE,
     External,
     Observed,
     frozen_run,
@@ -124,7 +123,7 @@ def release_of(
 ) -> Release:
     """The release of a run that is resolved and whose dataset exists. Its name follows from the
     run's name and its artifacts."""
-    artifacts = {k: one for k, one in sorted(observed.artifacts.items()) if k not in ADVICE}
+    artifacts = dict(sorted(observed.artifacts.items()))
     digests = {name: one.content_digest for name, one in artifacts.items()}
     return Release(
         dataset=run.dataset_name,
@@ -142,12 +141,6 @@ def release_of(
         drift_kid=observed.drift_kid,
         gates=gate_verdicts(run, observed),
     )
-
-
-def release_name(run: DatasetRun, artifacts: Mapping[str, str]) -> str:
-    """Name of a run's release: it follows from the run's name and the content digests of its
-    artifacts by stage."""
-    return f"{run.metadata.name}-{canonical_digest(dict(artifacts))[:12]}"
 
 
 def verdict(store: Store, release: Release) -> Published | None:
