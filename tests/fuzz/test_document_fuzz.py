@@ -39,8 +39,9 @@ from hdgan.core.slides import SlideSnapshot, load_snapshot
 from hdgan.core.store import Store
 from hdgan.core.work import WorkState
 from hdgan.desk.candidates import Candidates, published_splits
-from hdgan.extractor.annotated import read_annotations, read_candidates
+from hdgan.extractor.annotated import read_annotations
 from hdgan.nets.architecture import Architecture
+from hdgan.nets.candidates import read_candidates
 from hdgan.nets.ensemble import ClassLabel, EnsembleSpec
 from hdgan.nets.pyramid import FeatureMap, FeaturePlan
 from hdgan.nets.shards import open_features

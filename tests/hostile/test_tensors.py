@@ -15,8 +15,8 @@ from safetensors.torch import save
 
 from hdgan.core.artifact import Artifact, Attempt
 from hdgan.core.errors import DataError, HdganError, InputMissing, RequestError
-from hdgan.extractor.annotated import read_candidates, require_shape
 from hdgan.nets.architecture import Architecture
+from hdgan.nets.candidates import read_candidates, require_shape
 from hdgan.nets.checkpoint import load_generator, weights_to_bytes
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.generator import Generator

@@ -47,6 +47,8 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "gan-trainer": GanTrainerConfig,
     "drift": GanTrainerConfig,
     "candidates": CandidatesConfig,
+    "ranking": CandidatesConfig,
+    "reranking": CandidatesConfig,
     "extractor": ExtractorConfig,
     "classifier": ClassifierConfig,
     "dataset": SynthesizerConfig,

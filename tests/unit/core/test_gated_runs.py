@@ -96,7 +96,7 @@ def test_a_generator_that_fails_is_known_before_anybody_labels_anything(bench: B
     # With another limit it goes on where it is.
     again = bench.run(gated(maxKid=0.05))
     assert again.outcome == "AwaitingAnnotation"
-    assert bench.starts() == ["candidates:ok"]
+    assert bench.starts() == ["candidates:ok", "ranking:ok"]
 
 
 def test_no_dataset_is_made_for_a_classifier_that_fails_and_all_reasons_are_named(
@@ -108,7 +108,9 @@ def test_no_dataset_is_made_for_a_classifier_that_fails_and_all_reasons_are_name
     assert bench.starts() == []
     assert "maxKid" in failed.message
     failed = bench.run(gated(minMacroDice=0.95, minIou=0.65, minPairs=4))
-    assert (failed.outcome, bench.starts()) == ("GateFailed", ["extractor:ok", "classifier:ok"])
+    assert (failed.outcome, bench.starts()) == (
+        "GateFailed", ["extractor:ok", "classifier:ok", "reranking:ok"],
+    )  # fmt: skip
     for words in ("below gates.minMacroDice 0.95", "IoU 0.6000 of epidermis"):
         assert words in failed.message
     assert "glass" not in failed.message
@@ -153,7 +155,7 @@ def test_too_few_pairs_keep_the_dataset_from_being_released_and_keep_it(
     monkeypatch.setenv(fake_services.PAIRS_VARIABLE, "3")
     failed = bench.run(gated(minPairs=4))
     assert (failed.outcome, failed.exit_code) == ("GateFailed", 4)
-    assert bench.starts()[-1] == "dataset:ok"
+    assert bench.starts()[-2:] == ["dataset:ok", "reranking:ok"]
     assert "3 pairs, fewer than gates.minPairs 4" in failed.message
     assert latest(store_of(bench), "small") is None
     assert failed.artifact("dataset") is not None

@@ -25,8 +25,8 @@ from support import fake_services
 from support.local_bench import Bench
 from support.runs import DOCUMENT, changed, write_run
 
-BEFORE_ANNOTATIONS = ["tiler:ok", "gan-trainer:ok", "candidates:ok"]
-AFTER_ANNOTATIONS = ["extractor:ok", "classifier:ok", "dataset:ok"]
+BEFORE_ANNOTATIONS = ["tiler:ok", "gan-trainer:ok", "candidates:ok", "ranking:ok"]
+AFTER_ANNOTATIONS = ["extractor:ok", "classifier:ok", "dataset:ok", "reranking:ok"]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_run_waits_for_annotations_goes_on_and_is_reused(bench: Bench) -> None
 
     again = bench.run()
     assert (again.exit_code, bench.starts()) == (0, [])
-    assert [node["state"] for node in bench.status()["nodes"]].count("done") == 7
+    assert [node["state"] for node in bench.status()["nodes"]].count("done") == 9
 
     # Only what a change touches is made again; without scratch nothing else is either.
     shutil.rmtree(bench.folder / "scratch")
@@ -109,6 +109,7 @@ def test_missing_features_are_extracted_again_once(bench: Bench) -> None:
     assert bench.run().exit_code == 0
     assert bench.starts() == [
         "extractor:ok", "classifier:missing", "extractor:ok", "classifier:ok", "dataset:ok",
+        "reranking:ok",
     ]  # fmt: skip
 
     bench.plan("classifier", "missing")
@@ -130,7 +131,7 @@ def test_a_failure_says_what_happened_and_what_to_do_and_work_is_kept(bench: Ben
     assert (status["outcome"], status["active"]) == ("Failed", "gan-trainer")
     bench.plan("gan-trainer", "ok")
     assert bench.run().exit_code == 3
-    assert bench.starts() == ["gan-trainer:ok", "candidates:ok"]
+    assert bench.starts() == ["gan-trainer:ok", "candidates:ok", "ranking:ok"]
 
 
 def test_a_bug_shows_its_traceback_and_a_kill_its_signal(bench: Bench) -> None:
@@ -166,7 +167,7 @@ def test_stopping_early_starts_again_while_there_is_progress(bench: Bench) -> No
     # More than three times, but never three in a row without progress.
     bench.plan("gan-trainer", "stop", "stall", "stop", "stall", "stall", "stop", "ok")
     assert bench.run().exit_code == 3
-    assert len(bench.starts()) == 9
+    assert len(bench.starts()) == 10
 
     bench.plan("candidates", "stop", "stall")
     stuck = bench.run(changed("spec.candidates.seed", 5))
@@ -205,7 +206,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_resumes(bench: Bench) -> None
     assert process.returncode == 3, stderr
     assert "tiler: reused" in stdout
     assert "hdgan annotations import" in stdout
-    assert bench.starts()[-2:] == ["gan-trainer:ok", "candidates:ok"]
+    assert bench.starts()[-3:] == ["gan-trainer:ok", "candidates:ok", "ranking:ok"]
 
 
 def test_a_run_is_frozen_when_it_starts(bench: Bench) -> None:

@@ -82,7 +82,8 @@ def differing(path: str, value: Any) -> set[str]:
         ("spec.tiler.mpp", 2.0, {"tiler", "classifier", "dataset"}),
         ("spec.ganTrainer.kimg", 2, {"gan-trainer"}),
         ("spec.candidates.seed", 1, {"candidates"}),
-        ("spec.extractor.blocks", 4, {"extractor", "classifier", "dataset"}),
+        ("spec.extractor.blocks", 4, {"ranking", "extractor", "classifier", "dataset"}),
+        ("spec.candidates.select", "random", set()),
         ("spec.classifier.epochs", 3, {"classifier"}),
         ("spec.synthesizer.count", 5, {"dataset"}),
         ("spec.annotations.classes", CLASSES[:2], {"extractor", "classifier", "dataset"}),
@@ -139,16 +140,23 @@ def test_the_plan_of_an_empty_store() -> None:
         "tiler": "ready",
         "gan-trainer": "waiting",
         "candidates": "waiting",
+        "ranking": "waiting",
         "annotations": "waiting",
         "extractor": "waiting",
         "classifier": "waiting",
         "gate": "waiting",
         "dataset": "waiting",
+        "reranking": "waiting",
     }
 
 
 def test_the_plan_waits_for_a_person_and_then_goes_on() -> None:
-    before = observed("tiler", "gan-trainer", "candidates", annotations_lack="1 of 2 for val")
+    drawn = observed("tiler", "gan-trainer", "candidates", annotations_lack="1 of 2 for val")
+    ranking = states(plan(small_run(), EXTERNAL, drawn))
+    assert (ranking["ranking"], ranking["annotations"]) == ("ready", "waiting")
+    before = observed(
+        "tiler", "gan-trainer", "candidates", "ranking", annotations_lack="1 of 2 for val"
+    )
     waiting = plan(small_run(), EXTERNAL, before)
     assert states(waiting)["annotations"] == "awaiting"
     assert next(s for s in waiting if s.name == "annotations").reason == "1 of 2 for val"
@@ -164,6 +172,24 @@ def test_the_plan_waits_for_a_person_and_then_goes_on() -> None:
     assert (after["annotations"], after["extractor"], after["classifier"]) == (
         "done", "ready", "waiting",
     )  # fmt: skip
+    assert after["ranking"] == "skipped"  # whoever has labelled needs to be told nothing
+
+
+def test_candidates_that_are_not_to_be_ranked_are_not() -> None:
+    run = small_run("spec.candidates.select", "random")
+    drawn = states(plan(run, EXTERNAL, observed("tiler", "gan-trainer", "candidates")))
+    assert (drawn["ranking"], drawn["annotations"]) == ("skipped", "awaiting")
+    made = states(plan(run, EXTERNAL, observed(*ARTIFACTS)))
+    assert made["reranking"] == "skipped"
+
+
+def test_what_to_label_next_is_told_above_all_where_a_gate_has_failed() -> None:
+    """Once there is an ensemble to ask; and a finished dataset is told, too."""
+    run = small_run("spec.gates.minMacroDice", 0.9)
+    measured = Measured(Scores(reference("classifier").content_digest, 0.5))
+    shut = states(plan(run, EXTERNAL, observed(*ARTIFACTS[:-1], measured=measured)))
+    assert (shut["gate"], shut["dataset"], shut["reranking"]) == ("failed", "waiting", "ready")
+    assert states(plan(small_run(), EXTERNAL, observed(*ARTIFACTS)))["reranking"] == "ready"
 
 
 @pytest.mark.parametrize(
@@ -199,17 +225,20 @@ def test_a_generator_that_fails_its_gate_is_gone_on_with_in_nothing() -> None:
         "tiler": "done",
         "gan-trainer": "done",
         "candidates": "waiting",
+        "ranking": "waiting",
         "annotations": "waiting",
         "extractor": "waiting",
         "classifier": "waiting",
         "gate": "failed",
         "dataset": "waiting",
+        "reranking": "waiting",
     }
     assert next(s for s in statuses if s.name == "candidates").reason == "for the gates"
     # Nor does anybody have to label anything.
-    labelled = observed("tiler", "gan-trainer", "candidates", measured=evaluated(0.2))
-    assert states(plan(run, EXTERNAL, labelled))["annotations"] == "waiting"
-    better = observed("tiler", "gan-trainer", "candidates", measured=evaluated(0.1))
+    drawn = observed("tiler", "gan-trainer", "candidates", measured=evaluated(0.2))
+    assert states(plan(run, EXTERNAL, drawn))["annotations"] == "waiting"
+    assert states(plan(run, EXTERNAL, drawn))["ranking"] == "waiting"
+    better = observed("tiler", "gan-trainer", "candidates", "ranking", measured=evaluated(0.1))
     assert states(plan(run, EXTERNAL, better))["annotations"] == "awaiting"
 
 

@@ -347,7 +347,7 @@ def _closed(
             "message": shortened(waiting.reason),
         }
         return Decision(status.without_condition("Started").model_copy(update=update))
-    if shut is not None:
+    if shut is not None and not any(n.state == "ready" for n in nodes):
         return Decision(_end(status, run, "GateFailed", "GateFailed", shut.reason, now))
     if all(n.state in ("done", "skipped") for n in nodes):
         if seen.published is None:

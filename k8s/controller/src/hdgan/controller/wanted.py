@@ -16,6 +16,8 @@ STAGE_NAMES: Final[Mapping[str, StageName]] = {
     "gan-trainer": "ganTrainer",
     "drift": "candidates",
     "candidates": "candidates",
+    "ranking": "candidates",
+    "reranking": "candidates",
     "extractor": "extractor",
     "classifier": "classifier",
     "dataset": "dataset",

@@ -25,6 +25,8 @@ STAGE_VERSIONS: Final[Mapping[str, int]] = {
     "gan-trainer": 2,
     "drift": 1,
     "candidates": 2,
+    "ranking": 1,
+    "reranking": 1,
     "annotations": 1,
     "extractor": 3,
     "classifier": 3,
@@ -36,9 +38,16 @@ Config = dict[str, JsonValue]
 
 ANNOTATIONS: Final = "annotations"
 GATE: Final = "gate"
-HELD: Final = frozenset({"candidates", "extractor", "classifier", "dataset"})
-"""Nodes that are not begun once a gate has said no. Tiles and drift are worth having all the
-same."""
+HELD: Final = frozenset({"candidates", "ranking", "extractor", "classifier", "dataset"})
+"""Nodes that are not begun once a gate has said no. Tiles and drift are worth having all the same,
+and to know what should be labelled next most of all."""
+
+
+RANKING: Final = "ranking"
+RERANKING: Final = "reranking"
+ADVICE: Final = frozenset({RANKING, RERANKING})
+"""Nodes that tell a person which candidates to label, before the first labels and after them.
+Nothing is made from what they make, so it enters no release."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,10 @@ def _trainer_context(spec: RunSpec, external: External) -> Config:
     return context
 
 
+def _features(spec: RunSpec, external: External) -> Config:
+    return {"blocks": spec.extractor.blocks, "dtype": spec.extractor.dtype}
+
+
 _ANNOTATED: Final = {
     "generator": "gan-trainer",
     "candidates": "candidates",
@@ -169,6 +182,14 @@ NODES: Final[tuple[Node, ...]] = (
         lambda spec, external: {"mpp": spec.tiler.mpp, "tileSize": spec.tiler.tile_size},
     ),
     Node(
+        RANKING,
+        "synthesizer",
+        {"generator": "gan-trainer", "candidates": "candidates"},
+        lambda spec: spec.candidates,
+        lambda spec: {"extractor": semantic(spec.extractor)},
+        _features,
+    ),
+    Node(
         "extractor",
         "extractor",
         _ANNOTATED,
@@ -212,6 +233,14 @@ NODES: Final[tuple[Node, ...]] = (
             "dtype": spec.extractor.dtype,
             "extractor": _dump(spec.extractor),
         },
+    ),
+    Node(
+        RERANKING,
+        "synthesizer",
+        {"generator": "gan-trainer", "candidates": "candidates", "ensemble": "classifier"},
+        lambda spec: spec.candidates,
+        lambda spec: {},
+        lambda spec, external: {},
     ),
 )
 
@@ -327,6 +356,10 @@ def _node_status(
     reference = observed.artifacts.get(node.name)
     if reference is not None:
         return NodeStatus(node.name, "done", reference.key, reference.content_digest)
+    if node.name in ADVICE and run.spec.candidates.select == "random":
+        return NodeStatus(node.name, "skipped", key, reason="candidates.select is random")
+    if node.name == RANKING and ANNOTATIONS in observed.artifacts:
+        return NodeStatus(node.name, "skipped", key, reason="the candidates are labelled already")
     if key is None:
         missing = [s for s in node.inputs.values() if s not in observed.artifacts]
         return NodeStatus(node.name, "waiting", reason=f"for {', '.join(missing)}")
@@ -352,6 +385,8 @@ def _annotations_status(run: DatasetRun, observed: Observed, gate: NodeStatus) -
         return NodeStatus(ANNOTATIONS, "waiting", reason="for the gates")
     if "candidates" not in observed.artifacts:
         return NodeStatus(ANNOTATIONS, "waiting", reason="for candidates")
+    if run.spec.candidates.select == "ranked" and RANKING not in observed.artifacts:
+        return NodeStatus(ANNOTATIONS, "waiting", reason=f"for {RANKING}")
     asked = run.spec.annotations
     return NodeStatus(
         ANNOTATIONS,

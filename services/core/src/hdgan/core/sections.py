@@ -601,6 +601,8 @@ class GanTrainerConfig(Section):
 class CandidatesConfig(Section):
     """The generated images among which an expert chooses what to label."""
 
+    NOT_SEMANTIC = frozenset({"select"})  # the candidates are the same
+
     count: int = Field(500, ge=1, le=100_000)
     """Number of images. 500 as in the paper."""
 
@@ -619,6 +621,12 @@ class CandidatesConfig(Section):
     """In which pictures are rendered, here and wherever these candidates' labels are used.
     `bfloat16`: the four largest resolutions in 16 bits, which takes less memory and is faster on
     processors that have it; pictures differ slightly."""
+
+    select: Literal["ranked", "random"] = "ranked"
+    """Which candidates are labelled to train. `ranked`: first those that show most of what the
+    generator draws and, once there is an ensemble, of what it is unsure of; near duplicates and
+    failed pictures last. `random`: as they were drawn. Images to test and validate are always drawn
+    at random."""
 
 
 class ClassConfig(Section):

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.errors import InputMissing
-from hdgan.core.json_documents import MAX_BYTES, JsonError, parse_object
 from hdgan.core.run import AnnotationsConfig
 from hdgan.core.well_formed import well_formed
+from hdgan.desk.artifact_documents import read_json as read_json
+from hdgan.desk.choosing import choose, read_ranking
 from hdgan.desk.pictures import Rgb, open_rgb
 from hdgan.desk.png_text import CANDIDATE_ID
 from hdgan.desk.splits import SPLITS, Split, SplitCounts, assign_splits
 
 
-def read_json(artifact: Artifact, name: str) -> dict[str, Any]:
-    """A JSON object of an artifact. InputMissing when it is none: the artifact is damaged."""
-    try:
-        if artifact.entry(name).size > MAX_BYTES:
-            raise JsonError(f"it has {artifact.entry(name).size} bytes")
-        # NaN: what a training that diverged has measured.
-        return parse_object(artifact.read(name), nan=True)
-    except JsonError as error:
-        raise InputMissing(f"{artifact.uri(name)}: is not JSON: {error}") from None
-
-
 @dataclass(frozen=True)
 class Candidates:
-    """Read side of a `candidates` artifact."""
+    """Read side of a `candidates` artifact, and of what ranks them."""
 
     artifact: Artifact
+    ranking: Artifact | None = None
+    """The newest `ranking` or `reranking` of them; None: they are labelled as they were drawn."""
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -74,10 +66,15 @@ class Candidates:
     def assign(
         self, config: AnnotationsConfig, published: Mapping[str, Split] | None = None
     ) -> dict[str, Split]:
-        """The images to label and their splits."""
+        """The images to label and their splits; those to train begin with what is labelled."""
         counts = SplitCounts(train=config.train, val=config.val, test=config.test)
         seed = f"{self.document.get('stream')}/{self.document.get('seed')}"
-        return assign_splits(self.ids, counts, seed, published)
+        return assign_splits(self.ids, counts, seed, published, self._rank)
+
+    def _rank(self, labelled: Collection[str], held_out: Collection[str]) -> Sequence[str]:
+        if self.ranking is None:
+            return self.ids
+        return choose(read_ranking(self.ranking, self.artifact), labelled, held_out)
 
 
 def published_splits(annotations: Artifact | None) -> dict[str, Split]:

@@ -8,7 +8,7 @@ the draw depends on nothing but the candidates' seed, and splits already publish
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +29,11 @@ class SplitCounts:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
 
+Rank = Callable[[Collection[str], Collection[str]], Sequence[str]]
+"""Given the images labelled to train and those held out for val and test: the others, those that
+teach most first."""
+
+
 def draw_order(ids: Sequence[str], seed: str) -> list[str]:
     """A random permutation of `ids`: by the SHA-256 of seed and position in the stream.
 
@@ -47,24 +52,33 @@ def assign_splits(
     counts: SplitCounts,
     seed: str,
     published: Mapping[str, Split] | None = None,
+    rank: Rank | None = None,
 ) -> dict[str, Split]:
-    """The split of each image chosen for labelling, in the order of `ids` within each split.
+    """The split of each image chosen for labelling: those to train in the order they are worth
+    labelling, then val and test in the order of `ids`.
 
     Images in `published` (id to split, from annotations that exist) keep theirs. Then test and val
-    are filled from the random draw and train from the candidates in their own order.
+    are filled from the random draw, and train as `rank` says (None: as the candidates were drawn).
     """
     known = set(ids)
     chosen = {i: split for i, split in (published or {}).items() if i in known}
-    queues: dict[Split, list[str]] = {"test": draw_order(ids, seed)}
-    queues["val"] = queues["test"]
-    queues["train"] = list(ids)
-    for split in ("test", "val", "train"):
+    drawn = draw_order(ids, seed)
+
+    def fill(split: Split, queue: Sequence[str]) -> None:
         missing = counts.of(split) - sum(1 for other in chosen.values() if other == split)
-        free = (i for i in queues[split] if i not in chosen)
-        for _, identity in zip(range(max(missing, 0)), list(free), strict=False):
-            chosen[identity] = split
+        free = [identity for identity in queue if identity not in chosen]
+        chosen.update(dict.fromkeys(free[: max(missing, 0)], split))
+
+    fill("test", drawn)
+    fill("val", drawn)
+    labelled = {identity for identity, split in chosen.items() if split == "train"}
+    fill("train", ids if rank is None else rank(labelled, chosen.keys() - labelled))
     position = {identity: n for n, identity in enumerate(ids)}
-    order = sorted(chosen, key=lambda i: (SPLITS.index(chosen[i]), position[i]))
+    place = {identity: n for n, identity in enumerate(chosen)}
+    order = sorted(
+        chosen,
+        key=lambda i: (SPLITS.index(chosen[i]), place[i] if chosen[i] == "train" else position[i]),
+    )
     return {identity: chosen[identity] for identity in order}
 
 

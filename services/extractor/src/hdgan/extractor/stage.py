@@ -14,19 +14,12 @@ from hdgan.core.errors import NoSpace, RequestError
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import ExtractorConfig
 from hdgan.core.stage import Stage, StageContext, format_bytes
-from hdgan.extractor.annotated import (
-    Annotation,
-    Candidates,
-    read_annotations,
-    read_candidates,
-    read_mask,
-    require_shape,
-)
+from hdgan.extractor.annotated import Annotation, read_annotations, read_mask
 from hdgan.extractor.pictures import decode_picture, require_same_picture
+from hdgan.nets.candidates import Candidates, read_candidates, require_shape
 from hdgan.nets.checkpoint import load_generator
 from hdgan.nets.generator import Generator
 from hdgan.nets.pyramid import FeaturePlan, feature_plan, render
-from hdgan.nets.sample_noise import sample_noise
 from hdgan.nets.shards import (
     ShardDamaged,
     ShardRecord,
@@ -89,10 +82,7 @@ def _extract_one(
     """Render one candidate and write its shard; its maps are released one by one."""
     config: ExtractorConfig = ctx.config
     candidate, name = annotation.candidate, annotation.candidate.id
-    noise = sample_noise(
-        generator, candidates.noise, candidates.seed, candidates.stream, candidate.index
-    )
-    ws = torch.from_numpy(candidate.w.copy()).to(ctx.device)
+    ws, noise = candidates.latent(generator, candidate)
     rendered = render(generator, ws, noise, plan, config.dtype)
     picture, maps = rendered.image, list(rendered.maps)
     del rendered  # it would hold on to all the maps

@@ -2,6 +2,6 @@
 
 import hdgan.core.held_signals  # noqa: F401 (first: until the stage can hear them)
 from hdgan.core.stage import main
-from hdgan.synthesizer.stage import CANDIDATES, DATASET
+from hdgan.synthesizer.stage import CANDIDATES, DATASET, RANKINGS
 
-main(CANDIDATES, DATASET)
+main(CANDIDATES, *RANKINGS, DATASET)
