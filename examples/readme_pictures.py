@@ -20,9 +20,9 @@ from PIL import Image
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.tar_shards import read_shard
-from hdgan.desk.charts import line_panels
-from hdgan.desk.report_facts import kid_lines
+from hdgan.desk.charts import line_chart
 from hdgan.desk.report_figures import evenly
+from hdgan.desk.report_training import KID, kid_lines
 from hdgan.desk.run_artifacts import open_run
 
 ZOOM = 2
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
     trained = training.artifacts["gan-trainer"]
     tile = training.run.spec.tiler.tile_size
     over_training(trained, tile).save(folder / "training.png")
-    curve = line_panels({"KID against held-out tiles": kid_lines(trained)}, "kimg")
+    curve = line_chart(kid_lines(trained), "kimg", y_label=KID)
     (folder / "kid.svg").write_bytes(curve)
 
 

@@ -17,13 +17,12 @@ from hypothesis import given
 
 from hdgan.core.artifact import Artifact, Attempt
 from hdgan.core.errors import InputMissing
-from hdgan.core.masks import encode_mask
 from hdgan.desk import charts, report
 from hdgan.desk.candidates import read_json
-from hdgan.desk.intake import import_annotations
 from hdgan.desk.report import render_report
+from hdgan.desk.report_tiles import tiles_section
 from hdgan.desk.run_artifacts import open_run
-from support.desk_run import CLASSES, TinyRun, striped_mask
+from support.desk_run import TinyRun
 from support.fuzzing import MemoryStore, changed_json, examples, survives
 
 EVIL = [
@@ -95,15 +94,7 @@ def run(tmp_path: Path) -> TinyRun:
     candidates = run.add_candidates()
     document = read_json(candidates, "candidates.json")
     changed(candidates, {"candidates.json": document | {"psi": ALL, "generator": "9" * 64}})
-    view = open_run(run.file, None)
-    assigned = view.candidates().assign(view.run.spec.annotations)
-    masks = run.folder / "masks"
-    masks.mkdir()
-    for identity in assigned:
-        (masks / f"{identity}.png").write_bytes(encode_mask(striped_mask(), CLASSES))
-    import_annotations(
-        run.store, view.candidates(), view.run.spec.annotations, [masks], run_info={"author": ALL}
-    )
+    assigned = run.annotate(ALL)
     classifier = run.add_classifier([i for i, split in assigned.items() if split == "test"])
     scores = read_json(classifier, "scores.json")
     scores["baselines"][ALL] = scores["baselines"]["rgb"]
@@ -120,7 +111,8 @@ def test_everything_is_escaped_in_text_and_in_attributes(run: TinyRun) -> None:
     page = Page(html)
     allowed = {"html", "head", "meta", "title", "link", "style", "body", "main", "header", "h1"}
     allowed |= {"h2", "h3", "p", "ul", "li", "span", "b", "nav", "a", "section", "div", "table"}
-    allowed |= {"tr", "th", "td", "figure", "img", "figcaption", "i", "br", "code", "em"}
+    allowed |= {"tr", "th", "td", "thead", "tbody", "caption", "ol", "dl", "dt", "dd"}
+    allowed |= {"figure", "img", "figcaption", "i", "br", "code", "em"}
     assert set(page.tags) <= allowed
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     links = [value or "" for name, value in page.attributes if name in ("href", "src")]
@@ -138,7 +130,8 @@ def test_styles_have_no_text_from_outside(run: TinyRun) -> None:
     styles = [value or "" for name, value in Page(html).attributes if name == "style"]
     assert styles
     for one in styles:
-        assert re.fullmatch(r"background:(#[0-9a-fA-F]{3,6}|rgba\(var\(--heat\),[0-9.]+\))", one)
+        background = r"background:(#[0-9a-fA-F]{3,6}|rgba\(var\(--heat\),[0-9.]+\))"
+        assert re.fullmatch(rf"{background}|width:[0-9.]+%", one)
 
 
 def svgs(html: str) -> list[bytes]:
@@ -148,7 +141,7 @@ def svgs(html: str) -> list[bytes]:
 
 def test_charts_are_inert(run: TinyRun) -> None:
     found = svgs(render_report(open_run(run.file, None)))
-    assert len(found) == 4
+    assert len(found) == 7
     for one in found:
         check_svg(one)
 
@@ -158,6 +151,8 @@ def check_svg(data: bytes) -> str:
     for element in root.iter():
         name = str(element.tag).rpartition("}")[2]
         assert name not in ("script", "foreignObject", "image", "iframe", "animate", "set", "a")
+        if name == "style":
+            assert not re.search("url|import|[<>]", element.text or "")
         for attribute, value in element.attrib.items():
             assert not attribute.rpartition("}")[2].startswith("on")
             if attribute.endswith("href"):
@@ -169,16 +164,18 @@ def check_svg(data: bytes) -> str:
 def test_texts_in_charts_are_text_and_no_formulas(text: str) -> None:
     """Class names can be no markup; whoever else draws with these functions need not know that."""
     clean = re.sub("[\x00-\x1f]", "", text)
-    lines = check_svg(charts.line_panels({clean: {clean: [(0.0, 1.0)], "b": [(1.0, 2.0)]}}, clean))
+    drawn = charts.line_chart({clean: [(0.0, 1.0)], "b": [(1.0, 2.0)]}, clean, y_label=clean)
+    lines = check_svg(drawn)
     bars = check_svg(charts.grouped_bars({clean: [0.5, 0.5]}, [clean, "b"]))
     bins = check_svg(charts.histogram([0.1, 0.2], 0.15, clean))
-    for drawn in (lines, bars, bins):
-        assert "".join(clean.split()) in "".join(drawn.split())
+    for text_of in (lines, bars, bins):
+        assert "".join(clean.split()) in "".join(text_of.split())
 
 
 @pytest.mark.parametrize("value", [1e308, -1e308, float("nan"), float("inf"), None, "x", [], {}])
 def test_numbers_that_cannot_be_drawn_are_left_out(value: Any) -> None:
-    check_svg(charts.line_panels({"a": {"b": [(0.0, value), (1.0, 2.0), (value, 1.0)]}}, "x"))
+    check_svg(charts.line_chart({"b": [(0.0, value), (1.0, 2.0), (value, 1.0)]}, "x"))
+    charts.axis_for([value, 1.0, 2.0])
     check_svg(charts.grouped_bars({"a": [value, 0.5]}, ["c", "d"]))
     check_svg(charts.histogram([value, 0.1, 0.2], value, "x"))
 
@@ -243,7 +240,7 @@ def test_changed_slides_are_shown_or_refused(document: Any) -> None:
     attempt = Attempt(MemoryStore(), "tiler", "a" * 64)  # type: ignore[arg-type]
     attempt.add_bytes("slides.json", json.dumps(document).encode())
     made = attempt.commit({})
-    survives(lambda: report._section(made, report._tiles))
+    survives(lambda: report._section(made, tiles_section))
 
 
 def test_a_tampered_manifest_is_refused(run: TinyRun) -> None:

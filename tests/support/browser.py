@@ -81,7 +81,8 @@ class Browser:
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        media = {"media": "print" if paper else "screen", "features": [scheme]}
+        # Without paper nothing is said: what is said holds when it is printed, too.
+        media = {"media": "print" if paper else "", "features": [scheme]}
         self._tell("Emulation.setEmulatedMedia", media)
         self._console()  # of the page before
         self.driver.get(page.as_uri())

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,16 @@ from PIL import Image
 from hdgan.core.artifact import Artifact, Attempt
 from hdgan.core.masks import encode_mask
 from hdgan.core.observe import observe, pin_external
-from hdgan.core.pipeline import BY_NAME, STAGE_VERSIONS, known_key
+from hdgan.core.pipeline import BY_NAME, STAGE_VERSIONS, known_key, node_inputs
+from hdgan.core.releases import Release, publish, release_of
 from hdgan.core.run import ClassConfig, load_run, resolve
+from hdgan.core.status_file import freeze
 from hdgan.core.store import Store, open_store
 from hdgan.core.tar_shards import write_shard
+from hdgan.desk.intake import import_annotations
+from hdgan.desk.png_text import with_candidate_id
+from hdgan.desk.run_artifacts import open_run
+from hdgan.desk.splits import Split
 
 SIDE = 32
 CLASSES = [
@@ -38,7 +45,7 @@ spec:
   slides: {uri: slides}
   tiler: {tileSize: 32, mpp: 2.0}
   ganTrainer: {kimg: 1}
-  candidates: {count: 8}
+  candidates: {count: 8, select: random}
   annotations:
     train: 2
     val: 1
@@ -99,7 +106,14 @@ class TinyRun:
         observed = observe(self.store, run, external)
         key = known_key(BY_NAME[stage], run, external, observed)
         assert key is not None, f"an input of {stage} is missing"
-        attempt = Attempt(self.store, stage, key, stage_version=STAGE_VERSIONS[stage])
+        inputs = node_inputs(BY_NAME[stage], observed) or {}
+        attempt = Attempt(
+            self.store,
+            stage,
+            key,
+            stage_version=STAGE_VERSIONS[stage],
+            inputs={name: one.content_digest for name, one in inputs.items()},
+        )
         for name, data in files.items():
             attempt.add_bytes(name, data)
         return attempt.commit(run_info or {"seconds": 65.0, "device": "cpu"})
@@ -111,6 +125,7 @@ class TinyRun:
                 "case": "case-<1>",
                 "dimensions": [100, 200],
                 "slideMpp": [0.5, 0.5],
+                "sha256": "ab" * 32,
                 "tiles": {"examined": 12, "accepted": 7, "rejected": {"whitespace": 5}},
                 "status": "tiled",
             },
@@ -188,7 +203,46 @@ class TinyRun:
         files["sheet.png"] = png(noise_rgb(3))
         return self.add("candidates", files)
 
-    def add_classifier(self, test_ids: list[str]) -> Artifact:
+    def annotate(self, author: str = "Dr. <A>") -> dict[str, Split]:
+        """Striped masks for all candidates that are to be labelled; returns their splits."""
+        view = open_run(self.file, None)
+        config, candidates = view.run.spec.annotations, view.candidates()
+        assigned = candidates.assign(config)
+        masks = self.folder / "masks"
+        masks.mkdir(exist_ok=True)
+        for identity in assigned:
+            mask = encode_mask(striped_mask(), CLASSES)
+            (masks / f"{identity}.png").write_bytes(with_candidate_id(mask, identity))
+        run_info = {"author": author, "date": "2026-01-02T03:04:05Z"}
+        import_annotations(self.store, candidates, config, [masks], run_info=run_info)
+        return assigned
+
+    def finish(self, dice: float = 0.9512) -> None:
+        """Every stage that is not there yet, in order."""
+        self.add_tiles()
+        self.add_generator()
+        self.add_candidates()
+        assigned = self.annotate()
+        self.add_classifier([i for i, split in assigned.items() if split == "test"], dice)
+        self.add_dataset()
+
+    def release(self) -> Release:
+        """Publish what is there, as a runner does at the end."""
+        run = resolve(load_run(self.file))
+        external = pin_external(self.store, run)
+        observed = observe(self.store, run, external)
+        freeze(self.store, run, external)
+        release = release_of(run, external, observed, datetime(2026, 1, 2, tzinfo=UTC))
+        publish(self.store, release)
+        return release
+
+    def change(self, before: str, after: str) -> None:
+        """Replace a text of the run file."""
+        text = self.file.read_text(encoding="utf-8")
+        assert before in text
+        self.file.write_text(text.replace(before, after), encoding="utf-8")
+
+    def add_classifier(self, test_ids: list[str], dice: float = 0.9512) -> Artifact:
         def report(dice: float) -> dict[str, Any]:
             def metric(value: float) -> dict[str, Any]:
                 return {"macro": value, "perClass": {c.name: value for c in CLASSES}}
@@ -215,7 +269,7 @@ class TinyRun:
             }
 
         scores = {
-            "test": report(0.9512),
+            "test": report(dice),
             "baselines": {
                 "majority": {"test": report(0.2)},
                 "rgb": {"test": report(0.8)},
@@ -227,18 +281,31 @@ class TinyRun:
         return self.add("classifier", files)
 
     def add_dataset(self) -> Artifact:
-        ids = [hashlib.sha256(f"pair {n}".encode()).hexdigest()[:32] for n in range(3)]
-        members = []
+        """Three pairs, whose ids follow from the classifier."""
+        of = open_run(self.file, None).artifacts["classifier"].content_digest
+        ids = [hashlib.sha256(f"pair {n} {of}".encode()).hexdigest()[:32] for n in range(3)]
+        members, rows = [], []
         for n, identity in enumerate(ids):
+            mask = encode_mask(striped_mask(n), CLASSES)
+            document = {"id": identity, "stream": "dataset", "seed": 5, "index": n}
             members += [
-                (f"{identity}.json", b"{}"),
-                (f"{identity}.mask.png", encode_mask(striped_mask(n), CLASSES)),
+                (f"{identity}.json", json.dumps(document).encode()),
+                (f"{identity}.mask.png", mask),
                 (f"{identity}.png", png(noise_rgb(n))),
                 (f"{identity}.uncertainty.png", png(np.full((SIDE, SIDE), 9000, np.uint16))),
             ]
+            rows.append(
+                {
+                    "id": identity,
+                    "shard": "shard-00000.tar",
+                    "index": n,
+                    "uncertainty": 0.1 + 0.05 * n,
+                    **{f"fraction_{c.name}": 1 / 3 for c in CLASSES},
+                    "mask_sha256": hashlib.sha256(mask).hexdigest(),
+                }
+            )
         shard = self.folder / "shard.tar"
         write_shard(shard, members)
-        rows = [{"id": i, **{f"fraction_{c.name}": 1 / 3 for c in CLASSES}} for i in ids]
         index = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows), index)
         calibration = {"maxUncertainty": 0.3, "uncertainties": [0.1, 0.2, 0.3, 0.4]}

@@ -1,0 +1,96 @@
+"""Cost in the report: how long each stage took, on what, and what of that this run paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hdgan.core.artifact import Artifact
+from hdgan.core.pipeline import ANNOTATIONS, GATE, NodeStatus
+from hdgan.desk.report_text import NOTHING, duration, is_number
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one stage took."""
+
+    stage: str
+    seconds: float | None
+    device: str
+    processes: int
+    started: str
+    made_by: str
+    """The run that made it; empty if it was this one."""
+    share: float = 0.0
+    """Of the longest stage, 0 to 1: how long its bar is."""
+
+    @property
+    def time(self) -> str:
+        return duration(self.seconds)
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Seconds times processes: each has a device of its own."""
+        return None if self.seconds is None else self.seconds * self.processes
+
+    @property
+    def device_time(self) -> str:
+        found = self.device_seconds
+        return NOTHING if found is None else f"{found:,.0f}"
+
+
+def costs(
+    run: str, artifacts: Mapping[str, Artifact], statuses: Sequence[NodeStatus]
+) -> list[Cost]:
+    """One row per stage that has an artifact, in the order they run."""
+    rows = []
+    for status in statuses:
+        artifact = artifacts.get(status.name)
+        if artifact is not None and status.name not in (ANNOTATIONS, GATE):
+            rows.append(cost_of(run, status.name, artifact.run_info()))
+    longest = max((row.seconds or 0.0 for row in rows), default=0.0)
+    return [
+        Cost(
+            row.stage,
+            row.seconds,
+            row.device,
+            row.processes,
+            row.started,
+            row.made_by,
+            (row.seconds or 0.0) / longest if longest > 0 else 0.0,
+        )
+        for row in rows
+    ]
+
+
+def cost_of(run: str, stage: str, info: Mapping[str, Any]) -> Cost:
+    """What run-info.json of a stage says."""
+    seconds, processes = info.get("seconds"), info.get("processes", 1)
+    maker = str(info.get("run") or "")
+    return Cost(
+        stage=stage,
+        seconds=float(seconds) if is_number(seconds) and seconds >= 0 else None,
+        device=str(info.get("device") or NOTHING),
+        processes=processes if isinstance(processes, int) and 0 < processes < 100_000 else 1,
+        started=str(info.get("startedAt") or "").replace("T", " ").replace("Z", " UTC"),
+        made_by="" if maker in ("", run) else maker,
+    )
+
+
+def cost_section(
+    run: str, artifacts: Mapping[str, Artifact], statuses: Sequence[NodeStatus]
+) -> dict[str, Any] | None:
+    """What the page shows of the cost; None before anything is made."""
+    rows = costs(run, artifacts, statuses)
+    if not rows:
+        return None
+    own = [row for row in rows if not row.made_by]
+    return {
+        "rows": rows,
+        "total": duration(sum(row.seconds or 0.0 for row in own)),
+        "device_total": f"{sum(row.device_seconds or 0.0 for row in own):,.0f}",
+        "others": len(rows) - len(own),
+        "other_total": duration(sum(row.seconds or 0.0 for row in rows if row.made_by)),
+        "extractor": any(s.name == "extractor" and s.state == "skipped" for s in statuses),
+    }
