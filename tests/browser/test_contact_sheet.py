@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hdgan.core.run import ClassConfig
-from hdgan.desk.contact_sheet import contact_sheet, thumbnail, thumbnail_side
+from hdgan.desk.contact_sheet import Thumbnail, contact_sheet, thumbnail, thumbnail_side
 from hdgan.desk.splits import Split
 from support.browser import Browser
 from support.desk_run import noise_rgb
@@ -22,7 +22,7 @@ COUNTS: dict[Split, int] = {"train": 16, "val": 4, "test": 16}
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sheet of the paper's 36 pictures, some large, some smaller than they are shown."""
-    thumbnails = []
+    thumbnails: list[Thumbnail] = []
     for split, count in COUNTS.items():
         for number in range(count):
             identity = f"{len(thumbnails):032x}"

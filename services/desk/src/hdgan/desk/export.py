@@ -25,6 +25,7 @@ from hdgan.desk import qupath_project, tool_settings
 from hdgan.desk.candidates import Candidates, read_json
 from hdgan.desk.contact_sheet import Thumbnail, contact_sheet, thumbnail, thumbnail_side
 from hdgan.desk.export_folder import ExportFolder
+from hdgan.desk.export_guide import export_guide
 from hdgan.desk.export_layout import (
     CLASSES_FILE,
     CONTACT_SHEET,
@@ -44,56 +45,6 @@ from hdgan.desk.pictures import open_rgb
 from hdgan.desk.png_text import with_candidate_id
 from hdgan.desk.qupath_project import ProjectImage
 from hdgan.desk.splits import Split
-
-_GUIDE = """\
-What to label
-=============
-
-{count} generated pictures, {width} x {height} px at {mpp} um/px, one PNG each: {splits}.
-They are drawn by a generator, not cut from a slide. Label what you see.
-contact-sheet.html shows all of them, on screen and on paper. The training pictures (train) come
-in the order to label them in, where the run ranks them: those that help most come first. The
-others were drawn at random before that; all of them are needed.
-
-Classes (index, name, colour):
-{classes}
-
-In QuPath (0.4 or newer)
-------------------------
-1. Open project.qpproj. In a folder that was moved QuPath asks about its URIs: "Apply changes".
-   Then once: Automate > Project scripts... > start-here, and Run.
-2. Draw, set the class of each annotation, save (Ctrl+S).
-3. Automate > Project scripts... > export-labels, and Run: it fills the folder labels/.
-
-With any other tool
--------------------
-  - GeoJSON: write the shapes into labels/<split>-<id>.geojson, in pixels, the class as
-    properties.classification.name. Leave the properties of the file as they are.
-  - A PNG mask of the same size, saved into this folder: 8-bit indexed or grey with the class
-    index as value, or RGB with exactly the colours above (no anti-aliasing, no resizing). Name
-    it <split>-<id>.mask.png; never save over a picture.
-  - CVAT: cvat-labels.json has the classes. Label Studio: label-studio.xml has them.
-
-What counts
------------
-  - Where shapes overlap, the class further down in the list above wins.
-  - Leave out what you cannot tell: unlabelled pixels (255, or black in RGB) neither train nor
-    score. If all the rest is one class, import with --background CLASS.
-  - A file in labels/ without shapes labels nothing.{earlier}
-  - The split is fixed: a picture never moves from test to train. Label the test pictures as
-    carefully as the others: they alone measure the result.
-
-Then
-----
-    hdgan annotations import RUNFILE {folder} --author "your name"
-Everything is checked first; nothing is imported when anything is wrong. A file is known by the
-id inside it ({digits} hexadecimal digits: labels/ has it, masks that a tool makes anew have not).
-Where only its name says which picture it labels, the import asks for --accept.
-"""
-
-_EARLIER = """
-  - Labels of before are in labels/ as shapes and in earlier/ as masks: change what is wrong,
-    leave what is right. A mask saved into this folder replaces untouched shapes."""
 
 _RESERVE = 16 << 20
 """Bytes for everything but pictures: masks and shapes of before, the contact sheet."""
@@ -161,7 +112,17 @@ def export_candidates(
         target.put(CVAT_FILE, tool_settings.cvat_labels(classes))
         target.put(LABEL_STUDIO_FILE, tool_settings.label_studio_page(classes))
         target.put(CONTACT_SHEET, contact_sheet(run_name, thumbnails, classes, mpp))
-        target.put(GUIDE_FILE, _guide(assigned, classes, size, mpp, labelled, folder).encode())
+        guide = export_guide(
+            assigned.values(),
+            classes,
+            size=(size.width, size.height),
+            mpp=mpp,
+            digits=len(size.identity),
+            folder=folder.name,
+            ranked=candidates.ranking is not None,
+            labelled=labelled > 0,
+        )
+        target.put(GUIDE_FILE, guide.encode())
     except OSError as error:
         raise explain_os_error(error, "write", error.filename or folder) from None
     kept = [place for place in target.kept if not place.startswith(f"{LABELS_FOLDER}/")]
@@ -212,19 +173,23 @@ def _write_labels(
     labelled = 0
     for image in images:
         named = (image.identity, image.split)
-        parts = []
-        if before is not None and image.identity in known:
-            mask = _earlier_mask(before, image, classes)
-            png = with_candidate_id(encode_mask(mask, classes), image.identity)
-            target.put(earlier_place(*named), png)
-            traced = outlines(mask) if target.untouched(labels_place(*named)) else []
-            if traced is None:
+        picture = picture_name(*named)
+        if before is None or image.identity not in known:
+            target.put(labels_place(*named), label_file(image.identity, picture, classes))
+            continue
+        labelled += 1
+        mask = _earlier_mask(before, image, classes)
+        png = with_candidate_id(encode_mask(mask, classes), image.identity)
+        place = labels_place(*named)
+        if target.read(earlier_place(*named)) == png and target.read(place) is not None:
+            continue  # The shapes of this very mask were written first.
+        if target.untouched(place):
+            parts = outlines(mask)
+            if parts is None:
                 # Too intricate for shapes, so that the mask itself is what is there already.
                 target.put(f"{LABELS_FOLDER}/{Path(earlier_place(*named)).name}", png)
-            parts = traced or []
-            labelled += 1
-        document = label_file(image.identity, picture_name(*named), classes, parts)
-        target.put(labels_place(*named), document)
+            target.put(place, label_file(image.identity, picture, classes, parts or []))
+        target.put(earlier_place(*named), png)
     return labelled
 
 
@@ -281,30 +246,6 @@ def _uri(project: bytes) -> str:
         return str(parse_object(project).get("uri")).rpartition("/")[0]
     except JsonError:
         return ""
-
-
-def _guide(
-    assigned: Mapping[str, Split],
-    classes: Sequence[ClassConfig],
-    size: ProjectImage,
-    mpp: float,
-    labelled: int,
-    folder: Path,
-) -> str:
-    counts: dict[str, int] = {}
-    for split in assigned.values():
-        counts[split] = counts.get(split, 0) + 1
-    return _GUIDE.format(
-        count=len(assigned),
-        width=size.width,
-        height=size.height,
-        mpp=mpp,
-        splits=", ".join(f"{number} {split}" for split, number in counts.items()),
-        classes="\n".join(f"  {n}  {c.name}  {c.color}" for n, c in enumerate(classes)),
-        digits=len(next(iter(assigned))),
-        earlier=_EARLIER if labelled else "",
-        folder=folder.name,
-    )
 
 
 def classes_json(classes: Sequence[ClassConfig]) -> str:
