@@ -107,6 +107,9 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Folder to put the finished dataset into."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option(help="Write the run's report into the store when it ends.")
+    ] = True,
 ) -> None:
     """Run a pipeline on this machine: everything that is not there yet.
 
@@ -144,7 +147,24 @@ def run(
                 "spec.gates, then run the same command again. What exists is kept.",
                 err=True,
             )
+    if report:
+        _write_report(document, result, store_uri, scratch_for(file, scratch))
     raise typer.Exit(result.exit_code)
+
+
+def _write_report(document: DatasetRun, result: RunResult, store_uri: str, scratch: Path) -> None:
+    """Have it written and say where it is; whatever comes of it, the run has ended as it has."""
+    from hdgan.core.local_report import write_report
+    from hdgan.core.run import resolve
+
+    written = write_report(resolve(document), result, store_uri=store_uri, scratch=scratch)
+    if written is None:
+        return
+    if written.uri is None:
+        warning = f"hdgan: the report could not be written: {written.problem}"
+        typer.echo(printable(" ".join(warning.split())), err=True)
+    else:
+        typer.echo(f"report: {written.uri}")
 
 
 def _report_dataset(store_uri: str, result: RunResult, folder: Path | None) -> None:

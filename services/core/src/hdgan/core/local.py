@@ -68,6 +68,8 @@ class RunResult:
     message: str
     observed: Observed
     statuses: Sequence[NodeStatus]
+    external: External
+    """What the run was pinned to when it began."""
 
     def artifact(self, node: str) -> InputRef | None:
         return self.observed.artifacts.get(node)
@@ -142,10 +144,12 @@ class LocalRun:
             except _Interrupted:
                 message = "stopped; the same command resumes"
                 self._write("Interrupted", statuses, active=node.name, message=message)
-                return RunResult("Interrupted", EXIT_INTERRUPTED, message, observed, statuses)
+                return RunResult(
+                    "Interrupted", EXIT_INTERRUPTED, message, observed, statuses, external
+                )
             except _Failure as failure:
                 self._write("Failed", statuses, active=failure.stage, message=str(failure))
-                return RunResult("Failed", failure.code, str(failure), observed, statuses)
+                return RunResult("Failed", failure.code, str(failure), observed, statuses, external)
             except HdganError as error:
                 # Of the runner itself, e.g. no space for its log: the note must not say Running.
                 self._write("Failed", statuses, active=node.name, message=str(error))
@@ -163,15 +167,22 @@ class LocalRun:
             if status.state == "awaiting":
                 self._write("AwaitingAnnotation", statuses, message=status.reason)
                 return RunResult(
-                    "AwaitingAnnotation", EXIT_AWAITING, status.reason, observed, statuses
+                    "AwaitingAnnotation",
+                    EXIT_AWAITING,
+                    status.reason,
+                    observed,
+                    statuses,
+                    external,
                 )
             if status.state == "failed":
                 self._write("GateFailed", statuses, message=status.reason)
-                return RunResult("GateFailed", EXIT_GATE, status.reason, observed, statuses)
+                return RunResult(
+                    "GateFailed", EXIT_GATE, status.reason, observed, statuses, external
+                )
         release = release_of(self._run, external, observed, datetime.now(UTC))
         published = publish(self._store, release)
         self._write(published.verdict, statuses, message=f"release {published.release}")
-        return RunResult(published.verdict, 0, published.release, observed, statuses)
+        return RunResult(published.verdict, 0, published.release, observed, statuses, external)
 
     def _run_node(self, node: Node, external: External, observed: Observed) -> None:
         if not node.cache:

@@ -50,6 +50,10 @@ class StopFlag:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def request(self) -> None:
+        """Ask to stop, as a signal would."""
+        self.count += 1
+
     def __bool__(self) -> bool:
         return self.count > 0
 

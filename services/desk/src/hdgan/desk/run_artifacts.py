@@ -90,13 +90,34 @@ def open_run(run_file: Path, store_option: str | None) -> RunArtifacts:
     begun = begun_with(store, run, ended=True)
     external = pin_external(store, run, save=False, release_name=begun)
     observed = observe(store, run, external)
+    last = read_status(store, run)
+    outcome = find_outcome(store, run, external, observed, last)
+    message = str(last.get("message", "")) if last.get("outcome") == outcome else ""
+    return _view(run, store, external, observed, outcome, message)
+
+
+def view_of(
+    run: DatasetRun, store: Store, external: External, outcome: str, message: str
+) -> RunArtifacts:
+    """What a store holds of a resolved run that has come to rest; changes nothing.
+
+    external  what the run was pinned to when it began, not what there is now
+    """
+    return _view(run, store, external, observe(store, run, external), outcome, message)
+
+
+def _view(
+    run: DatasetRun,
+    store: Store,
+    external: External,
+    observed: Observed,
+    outcome: str,
+    message: str,
+) -> RunArtifacts:
     artifacts = {}
     for name, one in observed.artifacts.items():
         artifact = open_artifact(store, one.stage, one.key)
         if artifact is not None:
             artifacts[name] = artifact
-    statuses = plan(run, external, observed)
-    last = read_status(store, run)
-    outcome = find_outcome(store, run, external, observed, last)
-    message = str(last.get("message", "")) if last.get("outcome") == outcome else ""
-    return RunArtifacts(run, store, artifacts, tuple(statuses), outcome, message, external)
+    statuses = tuple(plan(run, external, observed))
+    return RunArtifacts(run, store, artifacts, statuses, outcome, message, external)
