@@ -46,7 +46,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help install demo images test test-store test-faults test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
+.PHONY: help install demo ranking-study images test test-store test-faults test-cluster test-images e2e chart chart-files lint format bench quality clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -128,6 +128,9 @@ format: $(INSTALLED) ## format the code and sort its imports
 
 bench: $(INSTALLED) ## the performance figures this project quotes
 	@$(PY) benchmarks/run.py
+
+ranking-study: $(INSTALLED) ## what ranking the candidates is worth: writes docs/ranking.json and its plot
+	@$(PY) examples/ranking_study.py
 
 quality: $(INSTALLED) ## segmentation quality of the shipped generators: writes docs/quality.md
 	@$(PY) examples/quality.py $(addprefix --generator ,$(GENERATOR))

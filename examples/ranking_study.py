@@ -146,7 +146,7 @@ class Study:
             pixels,
             seed=seed,
             batch=CONFIG.training.batch,
-            device=torch.device("cpu"),
+            device="cpu",
         )
         settings = TrainingSettings(
             optimizer=CONFIG.training.optimizer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,6 +202,28 @@ class TinyRun:
         files["candidates.json"] = json.dumps(document).encode()
         files["sheet.png"] = png(noise_rgb(3))
         return self.add("candidates", files)
+
+    def add_ranking(self, stage: str, worth: Sequence[int]) -> Artifact:
+        """Of candidates that are alike but for one texture each, of which `worth` is shown."""
+        drawn = open_run(self.file, None).artifacts["candidates"]
+        ids = [one["id"] for one in json.loads(drawn.read("candidates.json"))["images"]]
+        count = len(ids)
+        columns: dict[str, Any] = {"id": ids, "contrast": [50.0] * count, "realism": [0.0] * count}
+        shown = np.diag(np.asarray(worth, dtype=np.float32))
+        columns |= {f"texture{k}": shown[:, k] for k in range(count)}
+        columns |= {f"place{k}": np.eye(count, dtype=np.float32)[:, k] for k in range(count)}
+        table = io.BytesIO()
+        pq.write_table(pa.table(columns), table)
+        document = {
+            "candidates": drawn.content_digest,
+            "textures": count,
+            "place": count,
+            "ensemble": False,
+        }
+        return self.add(
+            stage,
+            {"ranking.parquet": table.getvalue(), "ranking.json": json.dumps(document).encode()},
+        )
 
     def annotate(self, author: str = "Dr. <A>") -> dict[str, Split]:
         """Striped masks for all candidates that are to be labelled; returns their splits."""

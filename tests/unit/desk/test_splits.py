@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +50,23 @@ def test_published_splits_never_change(
 
 def test_an_image_nobody_asked_for_can_only_train() -> None:
     assert split_of("f" * 32, {}) == "train"
+
+
+def test_train_follows_the_rank_which_knows_what_is_labelled_and_what_is_held_out() -> None:
+    counts = SplitCounts(train=4, val=2, test=3)
+    first = assign_splits(IDS, counts, "seed")
+    labelled = {i for i, split in first.items() if split == "train"}
+    held_out = set(first) - labelled
+    asked: list[tuple[set[str], set[str]]] = []
+
+    def backwards(known: Collection[str], apart: Collection[str]) -> list[str]:
+        asked.append((set(known), set(apart)))
+        return IDS[::-1]
+
+    more = assign_splits(IDS, SplitCounts(train=7, val=2, test=3), "seed", first, backwards)
+    assert asked == [(labelled, held_out)]
+    assert {i: more[i] for i in first} == first
+    expected = [i for i in IDS[::-1] if i not in first][:3]
+    train = [i for i, split in more.items() if split == "train"]
+    assert train[-3:] == expected
+    assert set(train[:4]) == labelled

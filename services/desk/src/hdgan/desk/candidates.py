@@ -74,7 +74,10 @@ class Candidates:
     def _rank(self, labelled: Collection[str], held_out: Collection[str]) -> Sequence[str]:
         if self.ranking is None:
             return self.ids
-        return choose(read_ranking(self.ranking, self.artifact), labelled, held_out)
+        ranking = read_ranking(self.ranking, self.artifact)
+        if list(ranking.ids) != self.ids:
+            raise InputMissing(f"{self.ranking.uri('ranking.parquet')}: is of other candidates")
+        return choose(ranking, labelled, held_out)
 
 
 def published_splits(annotations: Artifact | None) -> dict[str, Split]:
