@@ -22,6 +22,7 @@ from hdgan.core.garbage.roots import Keeping, RootFinder
 from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.pins import Pins
 from hdgan.core.releases import latest_name, publish, remove, roll_back
+from hdgan.core.report_place import release_report_place, report_place
 from hdgan.core.request import InputRef
 from hdgan.core.store_file import FileStore
 from hdgan.core.work import WorkState
@@ -735,3 +736,61 @@ def test_a_release_that_comes_before_the_removal_keeps_its_dataset(aging: Aging)
     gc.finish()
     assert aging.visible(artifact)
     assert time.time() < aging.clock.time()
+
+
+def put_reports(aging: Aging, run: str, *releases: str) -> list[str]:
+    places = [report_place(run), *(release_report_place(run, one) for one in releases)]
+    for place in places:
+        aging.store.put(place, b"<html></html>")
+    return places
+
+
+def test_a_report_stays_as_long_as_its_release_or_its_run(aging: Aging) -> None:
+    first, second = aging.make("dataset", 1), aging.make("dataset", 2)
+    old, new = release_of(first, 1), release_of(second, 2)
+    publish(aging.store, old)
+    publish(aging.store, new)
+    released = put_reports(aging, old.run, old.name)
+    latest = put_reports(aging, new.run, new.name)
+    Pins(aging.store, "waits").add([("gan-trainer", "a" * 64)], "annotation")
+    waiting = put_reports(aging, "waits")
+    over = put_reports(aging, "over")
+    aging.sleep(29 * DAY)
+    assert aging.collect().garbage == []  # whatever is that young
+
+    aging.sleep(100 * DAY)
+    assert states(aging.collect()) == {"report": "marked"}
+    aging.sleep(25)
+    report = aging.collect()
+    assert states(report) == {"report": "removed"}
+    assert [found.garbage.place for found in report.garbage] == over
+    assert (report.garbage[0].objects, report.unknown) == (1, [])
+
+    remove(aging.store, old.dataset, old.name)
+    for _ in range(2):
+        report = aging.collect()
+        aging.sleep(25)
+    gone = {found.garbage.place for found in report.garbage if found.state == "removed"}
+    assert gone == set(released)
+    assert aging.names("reports/") == sorted({*latest, *waiting, *released} - gone)
+
+
+def test_a_report_that_is_written_again_meanwhile_stays(aging: Aging) -> None:
+    (place,) = put_reports(aging, "over")
+    aging.sleep(31 * DAY)
+    aging.collect()
+    aging.sleep(25)
+    put_reports(aging, "over")
+    assert aging.collect().garbage == []
+    assert aging.names("reports/", "gc/") == [place]
+
+
+def test_only_reports_count_as_such(aging: Aging) -> None:
+    strange = ["reports/a/b/report.html", "reports/a/notes.txt", "reports/report.html"]
+    for name in strange:
+        aging.store.put(name, b"mine")
+    aging.sleep(400 * DAY)
+    for _ in range(3):
+        report = aging.collect()
+        aging.sleep(25)
+    assert sorted(report.unknown) == aging.names("reports/") == strange

@@ -28,6 +28,7 @@ from hdgan.core.garbage import judging, marks
 from hdgan.core.garbage.judging import Folder, Garbage
 from hdgan.core.garbage.roots import Keeping, RootFinder, Roots
 from hdgan.core.pins import Place
+from hdgan.core.report_place import PREFIX as REPORTS
 from hdgan.core.store import Store
 from hdgan.core.store_protocol import PROBE_PREFIX
 
@@ -40,7 +41,7 @@ removed       gone
 needed again  somebody came back for it at the last moment
 """
 
-OTHERS: Final = ("annotations/", "datasets/", "gc/", "pins/", "runs/")
+OTHERS: Final = ("annotations/", "datasets/", "gc/", "pins/", REPORTS, "runs/")
 """Where our objects are beside artifacts/ and work/."""
 REMOVED: Final = "gc/removed/"
 COLLECTING: Final = "gc/collecting/"
@@ -51,7 +52,7 @@ BELIEVED_SECONDS: Final = 1800.0
 """How long a look at what is needed is relied on."""
 BATCH: Final = 100
 """Pieces of garbage that are removed after one look."""
-_RANK: Final = {"work": 0, "note": 1, "attempt": 2, "files": 3, "manifest": 4}
+_RANK: Final = {"work": 0, "note": 1, "report": 2, "attempt": 3, "files": 4, "manifest": 5}
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,10 @@ def _judge(
         for name in store.list(prefix):
             if not judging.is_ours(name):
                 unknown(name)
+            elif prefix == REPORTS:
+                one = _judge_report(store, name, policy, now, roots)
+                if one is not None:
+                    yield one
     try:
         for name in store.list(""):
             if not name.startswith(("artifacts/", "work/", *OTHERS)):
@@ -201,6 +206,13 @@ def _judge_folder(store: Store, folder: Folder, roots: Roots) -> Iterator[Garbag
     yield from judging.judge_folder(folder, roots, committed)
 
 
+def _judge_report(
+    store: Store, place: str, policy: Policy, now: datetime, roots: Roots
+) -> Garbage | None:
+    young = not _older(store, place, now - policy.keeping.used)
+    return judging.judge_report(place, roots.runs, roots.releases, young)
+
+
 def _attempts(artifact: Artifact) -> set[str]:
     manifest = artifact.manifest
     return {manifest.attempt, *(entry.attempt for entry in manifest.files)}
@@ -217,7 +229,7 @@ class Removal:
 
     def remove(self, due: list[Found]) -> None:
         for kinds, step in (
-            (("work", "note"), self._remove_work),
+            (("work", "note", "report"), self._remove_work),
             (("attempt", "files"), self._remove_files),
             (("manifest",), self._remove_manifests),
         ):
@@ -238,6 +250,9 @@ class Removal:
         return False
 
     def _judged_again(self, one: Garbage, roots: Roots) -> bool:
+        if one.kind == "report":
+            # How young it is is seen by `_untouched`.
+            return judging.judge_report(one.place, roots.runs, roots.releases, False) is not None
         if one.artifact is None:
             return one.place not in roots.notes
         if one.kind == "work":

@@ -11,14 +11,16 @@ from typing import Final, Literal
 from hdgan.core.artifact import MANIFEST
 from hdgan.core.errors import StoreError
 from hdgan.core.pins import Place, is_pin
+from hdgan.core.report_place import report_of
 from hdgan.core.store import check_key
 
-Kind = Literal["manifest", "attempt", "files", "work", "note"]
+Kind = Literal["manifest", "attempt", "files", "work", "note", "report"]
 """manifest  an artifact nobody needs: its manifest goes first
 attempt   a folder that lost: another attempt was committed
 files     what lies under a key without a manifest
 work      saved work that nobody goes on with
 note      a list of slides that no run names
+report    of a run that is over and has no release, or of a release that was removed
 """
 
 _HEX64: Final = "[0-9a-f]{64}"
@@ -50,7 +52,7 @@ class Garbage:
     def belongs(self, name: str) -> bool:
         """Whether an object is part of it; what somebody else has put beside our own is not."""
         rest = name.removeprefix(self.place)
-        if self.kind == "note":
+        if self.kind in ("note", "report"):
             return not rest
         if self.kind == "work":
             return _WORK.match(name) is not None and rest.startswith(("/", "-part-"))
@@ -145,6 +147,27 @@ def judge_work(
     return None
 
 
+def judge_report(
+    place: str, runs: Container[str], releases: Container[str], young: bool
+) -> Garbage | None:
+    """Whether a report may go. It is as large as a dataset's documents together, and a schedule
+    makes a run a day: so it stays as long as what it is of.
+
+    runs      names of those at work not long ago, or with a release
+    releases  names of all there are
+    young     whether it was written not long ago
+    """
+    known = report_of(place)
+    if known is None or young:
+        return None
+    run, release = known
+    if release is not None:
+        gone = Garbage("report", place, "its release was removed")
+        return None if release in releases else gone
+    gone = Garbage("report", place, "its run is over and has no release")
+    return None if run in runs else gone
+
+
 def is_key(name: str) -> bool:
     """Whether an object's name is one that a store takes."""
     try:
@@ -156,4 +179,6 @@ def is_key(name: str) -> bool:
 
 def is_ours(name: str) -> bool:
     """Whether an object outside artifacts/ and work/ has a name that this program gives."""
-    return is_pin(name) or any(pattern.match(name) for pattern in _OURS)
+    if is_pin(name) or report_of(name) is not None:
+        return True
+    return any(pattern.match(name) for pattern in _OURS)

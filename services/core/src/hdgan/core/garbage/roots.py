@@ -51,6 +51,10 @@ class Roots:
     """Stages of which all is kept, because something that is kept does not say what it needs."""
     notes: set[str] = field(default_factory=set)
     """Objects under work/ that frozen runs name: lists of slides and what is known of them."""
+    runs: set[str] = field(default_factory=set)
+    """Names of runs that have pins, or a release."""
+    releases: set[str] = field(default_factory=set)
+    """Names of all releases."""
     missing: list[str] = field(default_factory=list)
     """What a release or annotations name and is not there."""
     expired: list[tuple[str, timedelta]] = field(default_factory=list)
@@ -83,6 +87,8 @@ class RootFinder:
         roots = Roots()
         self._add_pinned(now, roots)
         for release in all_releases(self._store, self._releases):
+            roots.runs.add(release.run)
+            roots.releases.add(release.name)
             for one in release.artifacts.values():
                 roots.keep((one.stage, one.key), f"release {release.name} of {release.dataset}")
         for dataset, latest in latest_datasets(self._store):
@@ -105,6 +111,7 @@ class RootFinder:
             if found.pin is None:
                 raise _unreadable(self._store, found.place, "a pin")
             self._pins[found.place] = found.pin
+            roots.runs.add(found.pin.run)
             what = "waits for annotations" if found.purpose == "annotation" else "uses it"
             for one in found.pin.artifacts:
                 roots.keep((one.stage, one.key), f"run {found.pin.run} {what}")
