@@ -67,6 +67,7 @@ STRATEGIES = {
     "ranked": "ranked before any label",
     "rounds": "ranked again after every four",
 }
+Curves = dict[str, list[list[float | None]]]
 CONFIG = ClassifierConfig(members=5, epoch_pixels=32_768)
 
 
@@ -177,16 +178,19 @@ class Study:
             matrix += confusion(one.features.labels, mask, classes)
         return float(np.nanmean(class_scores(matrix).dice))
 
-    def curve(self, strategy: str, pool: Sequence[Picture], seed: int) -> list[float]:
-        """Macro Dice at every number of labelled images. Where a class is in none of the images
-        chosen so far, it cannot be learned: the score counts it as never found."""
-        scores: list[float] = []
+    def curve(self, strategy: str, pool: Sequence[Picture], seed: int) -> list[float | None]:
+        """Macro Dice at every number of labelled images; None where a class is in none of them: the
+        classifier stage refuses to learn from such labels."""
+        scores: list[float | None] = []
         chosen: list[int] = []
         folded: FoldedEnsemble | None = None
         for count in COUNTS:
             chosen += self._choose(strategy, pool, chosen, count - len(chosen), folded)
-            folded = self.train([pool[number] for number in chosen], seed)
-            scores.append(self.score(folded))
+            pictures = [pool[number] for number in chosen]
+            labels = np.concatenate([one.features.labels for one in pictures])
+            learnable = len(np.unique(labels)) == len(self._classes)
+            folded = self.train(pictures, seed) if learnable else None
+            scores.append(None if folded is None else self.score(folded))
         return scores
 
     def _choose(
@@ -231,12 +235,10 @@ def _with_opinion(one: Picture, folded: FoldedEnsemble) -> Look:
     return replace(one.look, unsure=on_grid, uncertainty=dense.image_uncertainty)
 
 
-def measure(
-    study: Study, seeds: int, work: Path, say: Callable[[str], None]
-) -> dict[str, list[list[float]]]:
+def measure(study: Study, seeds: int, work: Path, say: Callable[[str], None]) -> Curves:
     """Curves by strategy, one for each seed."""
     work.mkdir(parents=True, exist_ok=True)
-    curves: dict[str, list[list[float]]] = {name: [] for name in STRATEGIES}
+    curves: Curves = {name: [] for name in STRATEGIES}
     for seed in range(seeds):
         pool: list[Picture] | None = None
         for name, found in curves.items():
@@ -245,23 +247,27 @@ def measure(
                 pool = pool or study.draw(seed, POOL)
                 path.write_text(json.dumps(study.curve(name, pool, seed)))
             found.append(json.loads(path.read_text()))
-            say(f"seed {seed}, {name}: " + " ".join(f"{one:.3f}" for one in found[-1]))
+            say(
+                f"seed {seed}, {name}: "
+                + " ".join("-" if one is None else f"{one:.3f}" for one in found[-1])
+            )
     return curves
 
 
-def plot(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """Mean and standard error over seeds."""
+def plot(curves: Curves, path: Path) -> None:
+    """Mean and standard error over the seeds in which every class was among the images."""
     mpl.rcParams["svg.hashsalt"] = "hdgan"
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, colour, marker in zip(
         curves, ("#8a8f98", "#2b6cb0", "#b7472a"), ("o", "s", "^"), strict=True
     ):
-        values = np.asarray(curves[name])
-        error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        values = np.asarray(curves[name], dtype=np.float64)
+        counted = np.isfinite(values).sum(axis=0)
+        error = np.nanstd(values, axis=0, ddof=1) / np.sqrt(counted)
         axes.errorbar(
             COUNTS,
-            values.mean(axis=0),
+            np.nanmean(values, axis=0),
             error,
             label=STRATEGIES[name],
             color=colour,

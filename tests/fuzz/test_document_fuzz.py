@@ -6,6 +6,7 @@ More examples: see `support.fuzzing`.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -39,6 +42,7 @@ from hdgan.core.slides import SlideSnapshot, load_snapshot
 from hdgan.core.store import Store
 from hdgan.core.work import WorkState
 from hdgan.desk.candidates import Candidates, published_splits
+from hdgan.desk.choosing import choose, read_ranking
 from hdgan.extractor.annotated import read_annotations
 from hdgan.nets.architecture import Architecture
 from hdgan.nets.candidates import read_candidates
@@ -233,6 +237,21 @@ def labels_of(data: bytes) -> Any:
     return read_annotations(files, known, digests, ["gland"])
 
 
+RANKED = io.BytesIO()
+pq.write_table(
+    pa.table(
+        {name: [1.0] for name in ("contrast", "realism", "texture0", "place0")} | {"id": [ID]}
+    ),
+    RANKED,
+)
+RANKING = {"candidates": SIMPLE.content_digest, "textures": 1, "place": 1, "ensemble": False}
+
+
+def ranking_of(data: bytes) -> Any:
+    made = artifact("ranking", {"ranking.json": data, "ranking.parquet": RANKED.getvalue()})
+    return choose(read_ranking(made, SIMPLE), [], [])
+
+
 PLAN = FeaturePlan(8, (FeatureMap("b8.conv0", 8, 2), FeatureMap("b8.conv1", 8, 2)))
 ENSEMBLE = EnsembleSpec(
     plan=PLAN,
@@ -327,6 +346,7 @@ KINDS = [
         TILING,
         lambda data: list(fold_history.noted_folds(stored({"datasets/x/folds.json": data}))),
     ),
+    Kind("ranking", RANKING, ranking_of),
     Kind("request", REQUEST, lambda data: parse_request(data)),
     Kind("run file", RUN, run_file),
     Kind("classes", CLASSES, lambda data: read_classes(data, "dataset")),
