@@ -105,6 +105,7 @@ def schema() -> Schema:
                     {"resources": kubernetes("core.v1.ResourceRequirements", definitions)}
                 ),
                 "gc": garbage(definitions),
+                "report": closed({"enabled": FLAG}),
                 "settings": settings(definitions),
                 "podSecurityContext": security(),
                 "proxy": closed(

@@ -22,6 +22,7 @@ from hdgan.controller.actions import (
     ReadSavedStep,
     SetTtl,
 )
+from hdgan.controller.controller import keys_of
 from hdgan.controller.decide import Decision, decide
 from hdgan.controller.facts import Condition, ContainerEnd, JobFacts, PodFacts
 from hdgan.controller.names import job_name, key_label
@@ -87,7 +88,9 @@ class World:
     """By key's label: the most live Jobs, or Jobs with pods, at one time."""
     events: list[str] = field(default_factory=list)
 
-    def add(self, run: DatasetRun, *, claim: bool = False, parts: int = 1) -> PlayedRun:
+    def add(
+        self, run: DatasetRun, *, claim: bool = False, parts: int = 1, reports: bool = False
+    ) -> PlayedRun:
         resolved = resolve(run)
         facts = RunFacts(
             name=run.metadata.name,
@@ -96,7 +99,9 @@ class World:
             generation=1,
             status=RunStatus(),
             run=resolved,
+            store="s3://bucket/store",
             scratch_is_claim=claim,
+            reports=reports,
             parts={"tiler": parts, "dataset": parts},
         )
         played = PlayedRun(facts)
@@ -107,7 +112,7 @@ class World:
 
     def seen(self, played: PlayedRun, *, view: dict[str, JobFacts] | None = None) -> Seen:
         status = played.facts.status
-        keys = {key_label(one.key) for one in status.stages if one.key}
+        keys = {key_label(one) for one in keys_of(status)}
         jobs = self.jobs if view is None else view
         pods = tuple(pod for pod in self.pods.values() if pod.key in keys)
         mine = tuple(
@@ -267,7 +272,7 @@ class World:
         """The Job's pods end well; its artifact is in the store."""
         job = self.jobs[name]
         self._end_pods(name, "Succeeded", None)
-        if job.kind != "parts" and job.stage != "extractor":
+        if job.kind != "parts" and job.stage not in ("extractor", "report"):
             full = next(
                 one.key
                 for played in self.runs.values()

@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* A stage's name as the chart and Kubernetes write it: ganTrainer, gan-trainer. */}}
 {{- define "hdgan.stages" -}}
-{"tiler": "tiler", "ganTrainer": "gan-trainer", "candidates": "candidates", "extractor": "extractor", "classifier": "classifier", "dataset": "dataset"}
+{"tiler": "tiler", "ganTrainer": "gan-trainer", "candidates": "candidates", "extractor": "extractor", "classifier": "classifier", "dataset": "dataset", "report": "report"}
 {{- end -}}
 
 {{/* Name of a ServiceAccount, empty where there is none to be named. Of (dict "root" $ "key" "ganTrainer" "suffix" "gan-trainer"). */}}

@@ -73,7 +73,9 @@
 {{- $namespaces = append $namespaces (dict "name" .name "stores" $stores "allow" .allow) -}}
 {{- end -}}
 {{- $images := dict -}}
-{{- range $name := list "tiler" "ganTrainer" "extractor" "classifier" "synthesizer" -}}
+{{- $services := list "tiler" "ganTrainer" "extractor" "classifier" "synthesizer" -}}
+{{- if .Values.report.enabled -}}{{- $services = append $services "desk" -}}{{- end -}}
+{{- range $name := $services -}}
 {{- $_ := set $images $name (dict "image" (include "hdgan.image" (dict "root" $ "name" $name)) "pullPolicy" ((index $.Values.images $name).pullPolicy | default "IfNotPresent")) -}}
 {{- end -}}
 {{- $proxy := include "hdgan.proxy" (dict "root" . "direct" "") | fromJson -}}

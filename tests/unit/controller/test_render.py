@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from hdgan.controller import allowance, render, wanted
 from hdgan.controller.looking import connection
 from hdgan.controller.names import job_name
+from hdgan.controller.reporting import report_unit, wanted_report
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
+from hdgan.controller.situation import RunFacts
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import BY_NAME, External, Observed
 from hdgan.core.request import InputRef, parse_request
@@ -83,6 +85,20 @@ def made(
     for document in objects.values():
         kubernetes_validate.validate(document, "1.37", strict=True)
     return objects
+
+
+def made_report(facts: RunFacts) -> dict[str, Any]:
+    """The Job of a run's report, for a run that asks for all it can."""
+    assert facts.run is not None
+    resources = {"device": "cpu", "scratch": {"ephemeral": {}}, "queue": "gpus"}
+    request, unit = wanted_report(facts), report_unit(facts)
+    assert request is not None
+    assert unit is not None
+    images = {**settings().model_dump(by_alias=True)["images"], "desk": {"image": "desk:1"}}
+    run = small_run("spec.resources", resources)
+    job = render.job(unit, 1, {"stage": request}, run, OWNER, settings(images=images))
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    return job
 
 
 def container(job: dict[str, Any], name: str = "stage") -> dict[str, Any]:

@@ -20,8 +20,9 @@ from hdgan.controller.actions import (
     SetTtl,
 )
 from hdgan.controller.api import Api, Conflict, Document, NotFound
-from hdgan.controller.facts import KEY_LABEL, JobFacts, job_facts, pod_facts
+from hdgan.controller.facts import KEY_LABEL, STAGE_CONTAINER, JobFacts, job_facts, pod_facts
 from hdgan.controller.names import claim_name, job_name, key_label
+from hdgan.controller.reporting import wanted_report
 from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import Settings
 from hdgan.controller.situation import RunFacts
@@ -30,6 +31,8 @@ from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import nodes_of, scratch_of
 from hdgan.core.pipeline import External, Observed
 from hdgan.core.redaction import redact
+from hdgan.core.report_request import STAGE as REPORT
+from hdgan.core.request import StageRequest
 
 ClusterAction = CreateJob | OwnJob | DisownJob | DeleteJob | ForceDeletePods | DeleteClaim | SetTtl
 COMPONENT = "hdgan-controller"
@@ -85,7 +88,7 @@ class CarryingOut:
         if any(not pod.finished and pod.job_uid not in uids for pod in map(pod_facts, pods)):
             return None
         owner = owner_of(run)
-        requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
+        requests = self._requests(run, unit, external, observed)
         scratch = scratch_of(run.run, self._settings)
         if scratch.claim is not None and unit.stage in ("extractor", "classifier"):
             wanted = render.claim(unit, owner, scratch)
@@ -114,12 +117,23 @@ class CarryingOut:
         what an earlier Job of the same name left is in the way: it is deleted, try again."""
         assert run.run is not None
         owner = owner_of(run)
-        requests = requests_for(unit, run.run, external, observed, self._settings, run.namespace)
+        requests = self._requests(run, unit, external, observed)
         belongings = [(paths.CONFIG_MAPS, render.request_map(unit, attempt, requests, owner, uid))]
         if nodes_of(run.run, unit.stage) > 1:
             belongings.append((paths.SERVICES, render.rendezvous(unit, attempt, owner, uid)))
         made = [self._ensure(collection, run.namespace, one, uid) for collection, one in belongings]
         return all(made)
+
+    def _requests(
+        self, run: RunFacts, unit: Unit, external: External, observed: Observed
+    ) -> dict[str, StageRequest]:
+        """By container."""
+        assert run.run is not None
+        if unit.stage == REPORT:
+            request = wanted_report(run)
+            assert request is not None
+            return {STAGE_CONTAINER: request}
+        return requests_for(unit, run.run, external, observed, self._settings, run.namespace)
 
     def _ensure(self, collection: str, namespace: str, document: Document, uid: str) -> bool:
         """Make what belongs to the Job of this UID. False if that of another is in the way."""

@@ -145,6 +145,8 @@ def cluster_status(
         typer.echo(f"drift of the tiles from the generator: KID {status.drift_kid:.4f}")
     if status.dataset:
         typer.echo(f"dataset: {status.dataset}")
+    if status.report:
+        typer.echo(f"report: {status.report}")
 
 
 def logs(

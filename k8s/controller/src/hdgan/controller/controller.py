@@ -26,11 +26,12 @@ from hdgan.controller.facts import (
     pod_facts,
 )
 from hdgan.controller.looking import Looking, Memory, Stores
-from hdgan.controller.names import key_label, place_key
+from hdgan.controller.names import job_name, key_label, place_key
 from hdgan.controller.pinning import INTERVAL_SECONDS, PinKeeper
 from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts, store_name
+from hdgan.controller.reporting import report_unit, wanted_report
 from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import ProgressStatus, RunStatus
@@ -203,13 +204,12 @@ class Controller:
 
     def _index(self, namespace: str, name: str, store: str | None, status: RunStatus) -> None:
         """Know whom a Job or a pod concerns, and who waits for a turn."""
-        for stage in status.stages:
-            if stage.key is not None:
-                place = (namespace, key_label(place_key(stage.key, store)))
-                known = self._by_key.get(place, set())
-                if name not in known:
-                    # A new set: others may be iterating over the old one.
-                    self._by_key[place] = {*known, name}
+        for key in keys_of(status):
+            place = (namespace, key_label(place_key(key, store)))
+            known = self._by_key.get(place, set())
+            if name not in known:
+                # A new set: others may be iterating over the old one.
+                self._by_key[place] = {*known, name}
         if status.waiting_since is not None:
             self._waiting[namespace, name] = status.waiting_since
         else:
@@ -304,11 +304,7 @@ class Controller:
         return since < self._settings.progress_seconds
 
     def _seen(self, run: RunFacts, space: _Namespace, memory: Memory, now: datetime) -> Seen:
-        keys = {
-            key_label(place_key(stage.key, run.store_name))
-            for stage in run.status.stages
-            if stage.key is not None
-        }
+        keys = {key_label(place_key(key, run.store_name)) for key in keys_of(run.status)}
         pods = [pod_facts(one) for key in keys for one in space.pods.of_group(key)]
         gone = [
             pod_facts(one, gone=True) for key in keys for one in space.pods.departed_of_group(key)
@@ -418,21 +414,16 @@ class Controller:
 
     def _complete(self, run: RunFacts, memory: Memory, jobs: dict[str, JobFacts]) -> None:
         """Once for each Job this process has not made: what belongs to it may be missing."""
-        current = run.status.current
-        job = None if current is None else jobs.get(current.job or "")
-        if job is None or current is None or not job.live or job.uid in self._completed:
+        unit, attempt = at_work(run)
+        if unit is None or run.run is None or run.status.pinned is None:
             return
-        if run.run is None or run.status.pinned is None:
+        job = jobs.get(job_name(unit.stage, unit.place, unit.kind, attempt))
+        if job is None or not job.live or job.uid in self._completed:
             return
-        if current.key is None or current.kind is None:
-            return
-        unit = Unit(current.name, current.key, current.kind, current.parts, store=run.store_name)
         external = run.status.pinned.external()
         observed = memory.observed or run.status.observed()
         try:
-            complete = self._out.complete_job(
-                run, unit, current.attempt, job.uid, external, observed
-            )
+            complete = self._out.complete_job(run, unit, attempt, job.uid, external, observed)
         except ApiError as error:
             self._note_refusal(memory, error)
             self._queue.add((run.namespace, run.name), AFTER_ERROR_SECONDS)
@@ -551,6 +542,23 @@ class Controller:
                 memory.annotations = latest.get(digest)
                 memory.stale = True
                 self._queue.add((place[0], name))
+
+
+def keys_of(status: RunStatus) -> list[str]:
+    """Keys of all that Jobs make for a run."""
+    keys = [stage.key for stage in status.stages] + [status.report_key]
+    return [key for key in keys if key is not None]
+
+
+def at_work(run: RunFacts) -> tuple[Unit | None, int]:
+    """What the run's Job does, if it may have one, and the number of its attempt."""
+    current = run.status.current
+    if current is None:
+        return (None if wanted_report(run) is None else report_unit(run)), 1
+    if current.key is None or current.kind is None:
+        return None, 0
+    unit = Unit(current.name, current.key, current.kind, current.parts, store=run.store_name)
+    return unit, current.attempt
 
 
 def key_of(document: Document) -> str:

@@ -38,6 +38,7 @@ from hdgan.controller.endings import (
 )
 from hdgan.controller.facts import JobFacts, Kind, parse_time
 from hdgan.controller.names import key_label, place_key
+from hdgan.controller.reporting import report_step
 from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import (
     FINAL,
@@ -79,7 +80,15 @@ class Decision:
 
 
 def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
-    """Where the run stands and what is to be done for it."""
+    """Where the run stands and what is to be done for it, and then for its report."""
+    decision = _decide(run, seen, limits, now)
+    step = report_step(run, decision.status, seen, now)
+    actions = decision.actions if step.create is None else (*decision.actions, step.create)
+    waits = [one for one in (decision.look_again, step.look_again) if one is not None]
+    return Decision(step.status, actions, min(waits, default=None))
+
+
+def _decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
     status = run.status.model_copy(
         update={"observed_generation": run.generation, "store": run.store or None}
     )

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from hdgan.controller.actions import Event
 from hdgan.controller.status import RunStatus, StageStatus
 
+TOLD = ("Accepted", "Started", "ProgressHeard", "StoreReachable", "ReportWritten")
+"""Conditions of which it is told when they become False."""
+
 
 def events_between(before: RunStatus, after: RunStatus) -> list[Event]:
     """Events for what is different; the same change always gives the same ones."""
@@ -15,10 +18,13 @@ def events_between(before: RunStatus, after: RunStatus) -> list[Event]:
         events += _phase(after)
     told = {c.type: (c.status, c.reason) for c in before.conditions}
     for condition in after.conditions:
-        if condition.type not in ("Accepted", "Started", "ProgressHeard", "StoreReachable"):
+        if condition.type not in TOLD:
             continue
         if condition.status == "False" and told.get(condition.type) != ("False", condition.reason):
             events.append(Event("Warning", condition.reason, condition.message))
+    written = next((c for c in after.conditions if c.type == "ReportWritten"), None)
+    if written is not None and written.status == "True" and "ReportWritten" not in told:
+        events.append(Event("Normal", "ReportWritten", after.report or ""))
     return events
 
 

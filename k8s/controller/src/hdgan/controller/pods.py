@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hdgan.controller.facts import FEATURES_CONTAINER, STAGE_CONTAINER
 from hdgan.controller.names import claim_name
+from hdgan.controller.reporting import SCRATCH
 from hdgan.controller.settings import SERVICES, Settings, StoreConfig
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import (
@@ -19,6 +20,7 @@ from hdgan.controller.wanted import (
     threads,
     wanted,
 )
+from hdgan.core.report_request import STAGE as REPORT
 from hdgan.core.request import StageRequest
 from hdgan.core.resources import ScratchConfig
 from hdgan.core.run import DatasetRun
@@ -27,7 +29,6 @@ from hdgan.core.sections import Section
 Document = dict[str, Any]
 
 REQUEST_FOLDER: Final = "/hdgan/request"
-SCRATCH: Final = "/hdgan/scratch"
 CACHE: Final = "/hdgan/cache"
 CA_FOLDER: Final = "/hdgan/ca"
 TERMINATION_LOG: Final = "/dev/termination-log"
@@ -121,6 +122,8 @@ class PodTemplate:
 
     def _scratch_volume(self) -> Document:
         scratch, unit = self.scratch, self.unit
+        if unit.stage == REPORT:
+            return {"emptyDir": {}}  # a log, whatever the stages need
         if scratch.ephemeral is not None:
             spec = claim_spec(scratch.ephemeral.storage_class, scratch.ephemeral.size)
             return {"ephemeral": {"volumeClaimTemplate": {"spec": spec}}}

@@ -51,6 +51,7 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
         deleting=meta.get("deletionTimestamp") is not None,
         store=store,
         store_name=store_name(document),
+        reports="desk" in settings.images,
         scratch_is_claim=run is not None and scratch_of(run, settings).claim is not None,
         parts={}
         if run is None

@@ -23,6 +23,7 @@ from hdgan.controller.pods import RENDEZVOUS_PORT, PodTemplate, claim_spec
 from hdgan.controller.settings import Settings, StagePodConfig
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import STAGE_NAMES, nodes_of
+from hdgan.core.report_request import STAGE as REPORT
 from hdgan.core.request import StageRequest
 from hdgan.core.resources import ScratchConfig
 from hdgan.core.run import API_VERSION, DatasetRun
@@ -32,6 +33,9 @@ Document = dict[str, Any]
 KEY_ANNOTATION: Final = f"{GROUP}/key"
 """The whole key, which a label has no room for."""
 RETRIES_PER_INDEX: Final = 2
+REPORT_RETRIES: Final = 2
+REPORT_SECONDS: Final = 1800
+"""Longest time for a report, with all tries."""
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 
 
@@ -65,6 +69,8 @@ def job(
     name = job_name(unit.stage, unit.place, unit.kind, attempt)
     labels = _labels(unit, attempt, owner)
     nodes = nodes_of(run, unit.stage)
+    # Nobody is to wait in a queue for it.
+    queue = None if unit.stage == REPORT else run.spec.resources.queue
     spec: Document = {
         "backoffLimit": 0,
         "podFailurePolicy": _whole_policy(requests),
@@ -72,7 +78,7 @@ def job(
         "parallelism": nodes,
         "completionMode": "NonIndexed" if nodes == 1 else "Indexed",
         "podReplacementPolicy": "Failed",
-        "suspend": run.spec.resources.queue is not None,
+        "suspend": queue is not None,
         "template": {
             "metadata": {"labels": dict(labels), "annotations": {KEY_ANNOTATION: unit.key}},
             "spec": PodTemplate(unit, name, requests, run, owner.namespace, settings).spec(),
@@ -87,10 +93,18 @@ def job(
             "backoffLimitPerIndex": RETRIES_PER_INDEX,
             "podFailurePolicy": _parts_policy(),
         }
+    if unit.stage == REPORT:
+        # Nothing but a note of how it ended comes of it: the cluster tries again and clears away.
+        spec |= {
+            "backoffLimit": REPORT_RETRIES,
+            "podFailurePolicy": _parts_policy(),
+            "activeDeadlineSeconds": REPORT_SECONDS,
+            "ttlSecondsAfterFinished": settings.finished_job_seconds,
+        }
     if settings.job_managed_by is not None:
         spec["managedBy"] = settings.job_managed_by
-    if run.spec.resources.queue is not None:
-        labels[QUEUE_LABEL] = run.spec.resources.queue
+    if queue is not None:
+        labels[QUEUE_LABEL] = queue
     pods = settings.pods.get(STAGE_NAMES[unit.stage], StagePodConfig())
     template = spec["template"]["metadata"]
     template["labels"] = {**pods.labels, **template["labels"]}  # ours are not to be changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hdgan.controller.facts import FEATURES_CONTAINER, STAGE_CONTAINER
-from hdgan.controller.pods import SCRATCH
+from hdgan.controller.reporting import SCRATCH
 from hdgan.controller.settings import Settings
 from hdgan.controller.unit import Unit
 from hdgan.controller.wanted import scratch_of, wanted

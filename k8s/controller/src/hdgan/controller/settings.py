@@ -18,8 +18,10 @@ from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
 from hdgan.core.sections import Section
 
-StageName = Literal["tiler", "ganTrainer", "candidates", "extractor", "classifier", "dataset"]
-Service = Literal["tiler", "ganTrainer", "extractor", "classifier", "synthesizer"]
+StageName = Literal[
+    "tiler", "ganTrainer", "candidates", "extractor", "classifier", "dataset", "report"
+]
+Service = Literal["tiler", "ganTrainer", "extractor", "classifier", "synthesizer", "desk"]
 
 SERVICES: dict[str, Service] = {
     "tiler": "tiler",
@@ -27,9 +29,13 @@ SERVICES: dict[str, Service] = {
     "extractor": "extractor",
     "classifier": "classifier",
     "synthesizer": "synthesizer",
+    "desk": "desk",
 }
 """Names in files of the packages that do stages."""
 
+
+OPTIONAL: frozenset[Service] = frozenset({"desk"})
+"""Without its image runs get no reports."""
 
 DEFAULT_STORE = "default"
 """The store of runs that name none."""
@@ -236,7 +242,7 @@ class Settings(Section):
     """Namespaces whose runs are seen to. Required."""
 
     images: dict[Service, ImageConfig]
-    """Image of each service. Required."""
+    """Image of each service. Required, but for `desk`: without it runs get no reports."""
 
     image_pull_secrets: list[ObjectName] = Field([], max_length=16)
     """Secrets in the runs' namespaces to pull images with."""
@@ -288,7 +294,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _all_services_have_images(self) -> Self:
-        missing = sorted(set(SERVICES.values()) - set(self.images))
+        missing = sorted(set(SERVICES.values()) - OPTIONAL - set(self.images))
         if missing:
             raise ValueError(f"images lacks {', '.join(missing)}")
         names = [one.name for one in self.namespaces]

@@ -45,6 +45,8 @@ class RunFacts:
     """Its name; None: the default one."""
     scratch_is_claim: bool = False
     """Whether extractor and classifier run as Jobs of their own."""
+    reports: bool = False
+    """Whether reports are written here."""
     parts: dict[str, int] = field(default_factory=dict)
     """Parts by stage, for Jobs that are still to be made."""
 

@@ -34,10 +34,17 @@ Phase = Literal[
 FINAL: Final[frozenset[Phase]] = frozenset({"Released", "Unchanged", "GateFailed", "Failed"})
 
 ConditionType = Literal[
-    "Accepted", "Started", "ProgressHeard", "StoreReachable", "Complete", "Failed"
+    "Accepted",
+    "Started",
+    "ProgressHeard",
+    "StoreReachable",
+    "ReportWritten",
+    "Complete",
+    "Failed",
 ]
 """Accepted: what the run asks for can be done here. Started: the pods of the current Job run.
-ProgressHeard: they tell how far they are. StoreReachable: the store answers. Complete, Failed: how
+ProgressHeard: they tell how far they are. StoreReachable: the store answers.
+ReportWritten: the report of how it came to rest is in the store. Complete, Failed: how
 the run ended."""
 
 
@@ -162,6 +169,11 @@ class RunStatus(_Document):
     """URI of the dataset, once it exists."""
     release: Annotated[str, Field(max_length=80)] | None = None
     """The release that has it."""
+    report: Annotated[str, Field(max_length=1200)] | None = None
+    """URI of its report, once one has been written: of how it came to rest last, as soon as the
+    condition ReportWritten is True."""
+    report_key: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of what the report shows that is being written, or was."""
     macro_dice: float | None = None
     """Macro Dice on the test images."""
     drift_kid: float | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hdgan.controller.settings import Settings, StageName, StagePodConfig
+from hdgan.core.report_request import STAGE as REPORT
 from hdgan.core.resources import PodConfig, ScratchConfig, SharedPodConfig
 from hdgan.core.run import DatasetRun
 
@@ -21,6 +22,7 @@ STAGE_NAMES: Final[Mapping[str, StageName]] = {
     "extractor": "extractor",
     "classifier": "classifier",
     "dataset": "dataset",
+    REPORT: "report",
 }
 """Whose `pods` count for a node of the graph."""
 
@@ -46,6 +48,7 @@ def wanted(run: DatasetRun, stage: str, settings: Settings) -> Wanted:
         "extractor": run.spec.resources.pods.extractor,
         "classifier": run.spec.resources.pods.classifier,
         "dataset": run.spec.resources.pods.dataset,
+        "report": PodConfig(),  # no run says anything of it
     }
     name = STAGE_NAMES[stage]
     return Wanted(own[name], settings.pods.get(name, StagePodConfig()))
