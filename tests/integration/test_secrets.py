@@ -216,6 +216,8 @@ def test_a_stage_that_says_every_secret_in_every_way_lets_none_out(
     assert b"hdgan.tiler" in written[str(tmp_path / "seen/arguments")]
     assert b"no answer for [redacted]" in written[str(tmp_path / "last-words")]
     assert b"no answer for [redacted]" in written[f"s3://{bucket}/store/runs/small/status.json"]
+    # So does the report, written by a process that knows all of them.
+    assert b"no answer for [redacted]" in written[f"s3://{bucket}/store/reports/small/report.html"]
     assert canaries.leaks(written) == []
 
 

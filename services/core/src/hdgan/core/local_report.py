@@ -18,6 +18,7 @@ from hdgan.core.process import Ended, StopFlag, run_stage_process
 from hdgan.core.report_place import desk_version, is_current, report_place
 from hdgan.core.report_request import SERVICE, report_request
 from hdgan.core.run import DatasetRun
+from hdgan.core.stage import PORT_VARIABLE, TERMINATION_VARIABLE
 from hdgan.core.store import open_store
 
 LIMIT_SECONDS: Final = 300.0
@@ -75,6 +76,8 @@ def _write(run: DatasetRun, result: RunResult, store_uri: str, scratch: Path) ->
                 stop=stop,
                 on_event=lambda event: None,
                 on_stopping=lambda: None,
+                # Last words and metrics are those of the stages.
+                without=(TERMINATION_VARIABLE, PORT_VARIABLE),
             )
     finally:
         timer.cancel()

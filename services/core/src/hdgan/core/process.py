@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +80,11 @@ def run_stage_process(
     stop: StopFlag,
     on_event: Callable[[dict[str, Any]], None],
     on_stopping: Callable[[], None],
+    without: Collection[str] = (),
 ) -> Ended:
     """Run the request's service until it ends. A second request to stop kills it.
 
+    without  variables of our environment that it does not get
     StoreError (NoSpace) if its request or its log cannot be written to scratch.
     """
     scratch = Path(request.scratch)
@@ -93,7 +95,9 @@ def run_stage_process(
         file.write(request.model_dump_json(by_alias=True, indent=1).encode())
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        return _start(request, request_file, log_file, grace, stop, on_event, on_stopping)
+        environ = _environment(request, request_file, grace)
+        environ = {name: value for name, value in environ.items() if name not in without}
+        return _start(request, environ, log_file, grace, stop, on_event, on_stopping)
     except BrokenPipeError:
         raise  # whoever read our own output has enough
     except OSError as error:
@@ -102,7 +106,7 @@ def run_stage_process(
 
 def _start(
     request: StageRequest,
-    request_file: Path,
+    environ: dict[str, str],
     log_file: Path,
     grace: float,
     stop: StopFlag,
@@ -113,7 +117,7 @@ def _start(
     with log_file.open("a", encoding="utf-8", buffering=1) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"hdgan.{request.service}"],
-            env=_environment(request, request_file, grace),
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
