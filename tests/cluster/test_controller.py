@@ -29,6 +29,8 @@ from hdgan.controller.looking import connection
 from hdgan.controller.reading import read_status
 from hdgan.controller.settings import AllowConfig, Settings
 from hdgan.controller.status import RunStatus
+from hdgan.core.report_request import ReportConfig
+from hdgan.core.request import parse_request
 from hdgan.core.store import Store, connected, open_store
 from support.cluster_store import annotate, make_artifact
 from support.runs import DOCUMENT
@@ -231,6 +233,56 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Non
     # The frozen run and the folds are in the store, as after `hdgan run`.
     assert len(list(cluster.store.list("datasets/small/folds/"))) == 1
     assert len(list(cluster.store.list("runs/small/"))) == 1
+
+
+def with_desk(cluster: Cluster) -> None:
+    """Reports are written: behind the fake server by nobody, but their Jobs are there."""
+    document = cluster.settings.model_dump(mode="json", by_alias=True)
+    document["images"]["desk"] = {"image": "registry.test/desk:1"}
+    cluster.settings = Settings.model_validate(document, by_alias=True, by_name=False)
+
+
+def test_a_run_that_comes_to_rest_has_its_report_written(cluster: Cluster, world: None) -> None:
+    with_desk(cluster)
+    cluster.start()
+    cluster.submit()
+    waiting = cluster.until(lambda s: s.phase == "AwaitingAnnotation" and s.report is not None)
+    assert waiting.report == f"s3://{cluster.bucket}/store/reports/small/report.html"
+    (job,) = [one for one in cluster.jobs() if one["metadata"]["name"].startswith("report-")]
+    request_map = cluster.api.get(paths.CONFIG_MAPS, cluster.namespace, job["metadata"]["name"])
+    assert request_map is not None
+    request = parse_request(request_map["data"]["stage.json"])
+    assert (request.service, request.key) == ("desk", waiting.report_key)
+    assert ReportConfig.model_validate_json(json.dumps(request.config)).message == waiting.message
+    assert job["spec"]["ttlSecondsAfterFinished"] == cluster.settings.finished_job_seconds
+
+    # The next one fails, with all its tries, and nothing comes of that but a note.
+    cluster.fates["report"] = [Runs(exit_code=64, message="a report nobody can write")]
+    cluster.annotate()
+    failed = cluster.until(lambda s: any(c.reason == "ReportFailed" for c in s.conditions))
+    assert (failed.phase, failed.report_key != waiting.report_key) == ("Released", True)
+    assert [c.status for c in failed.conditions if c.type == "Complete"] == ["True"]
+    cluster.told("ReportWritten", "ReportFailed", "Released")
+    stages = ["tiler", "gan-trainer", "candidates", "ranking"]
+    assert [one for one in cluster.pods if one in stages] == stages
+    assert cluster.pods.count("report") == 2
+
+
+def test_a_controller_that_died_after_making_the_reports_job_makes_the_rest(
+    cluster: Cluster, world: None
+) -> None:
+    with_desk(cluster)
+    cluster.fates["report"] = [Runs(seconds=20)]
+    cluster.start()
+    cluster.submit()
+    cluster.until(lambda s: "report" in cluster.pods)
+    cluster.controller_stops()
+    (job,) = [one for one in cluster.jobs() if one["metadata"]["name"].startswith("report-")]
+    name = job["metadata"]["name"]
+    cluster.api.delete(paths.CONFIG_MAPS, cluster.namespace, name)
+    cluster.start()
+    cluster.until(lambda s: cluster.api.get(paths.CONFIG_MAPS, cluster.namespace, name) is not None)
+    assert cluster.pods.count("report") == 1
 
 
 def test_jobs_carry_their_request_and_no_secret(cluster: Cluster, world: None) -> None:
