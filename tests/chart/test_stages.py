@@ -16,6 +16,7 @@ from hdgan.controller.requests import requests_for
 from hdgan.controller.settings import StageName
 from hdgan.controller.unit import Unit
 from hdgan.core.pipeline import External, Observed
+from hdgan.core.report_request import report_request
 from hdgan.core.request import InputRef
 from support.runs import small_run
 
@@ -96,3 +97,34 @@ def test_a_namespace_adds_annotations_of_its_own(newest: Helm) -> None:
     made = newest.template("everything")
     (tiler,) = [each for each in made if each.name == "my-tiler"]
     assert tiler.document["metadata"]["annotations"] == {"example.org/a": "1"}
+
+
+def test_reports_are_written_by_pods_like_those_of_stages(newest: Helm, tmp_path: Path) -> None:
+    made = newest.template("network-policies")
+    settings = settings_of(made, tmp_path)
+    assert settings.images["desk"].image.split("/")[-1].startswith("hdgan-desk:")
+    run = small_run()
+    request = report_request(
+        run, EXTERNAL, OBSERVED, "Failed", "", store="s3://bucket/store", scratch="/scratch"
+    )
+    unit = Unit("report", request.key, "whole")
+    namespace = settings.namespaces[0].name
+    owner = render.Owner("small", "8a8c3ad3-9d25-4a3e-8f5a-1c7b2f3d4e5f", namespace)
+    pod = render.job(unit, 1, {"stage": request}, run, owner, settings)["spec"]["template"]
+    accounts = {(each.namespace, each.name) for each in made if each.kind == "ServiceAccount"}
+    assert (namespace, pod["spec"]["serviceAccountName"]) in accounts
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
+    policies = {
+        each.name
+        for each in made
+        if each.kind == "NetworkPolicy"
+        and each.namespace == namespace
+        and selects(each.document["spec"]["podSelector"], pod["metadata"]["labels"])
+    }
+    assert {"hdgan-store", "hdgan-dns", "hdgan-default-deny"} <= policies
+    assert "hdgan-api-server" not in policies
+
+
+def test_reports_can_be_turned_off(newest: Helm, tmp_path: Path) -> None:
+    made = newest.template("minimal", "report.enabled=false")
+    assert "desk" not in settings_of(made, tmp_path).images

@@ -12,6 +12,7 @@ SERVICES = {
     "extractor": "extractor",
     "classifier": "classifier",
     "synthesizer": "synthesizer",
+    "desk": "desk",
 }
 """Keys of the chart's `images`, and the services' names in those of images."""
 FORMS = (
