@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from hdgan.controller.actions import CreateJob
 from hdgan.controller.controller import at_work
 from hdgan.controller.decide import decide
 from hdgan.controller.events import events_between
@@ -233,3 +234,38 @@ def test_its_job_is_like_those_of_stages_but_clears_itself_away() -> None:
     assert pod["automountServiceAccountToken"] is False
     (scratch,) = [one for one in pod["volumes"] if one["name"] == "scratch"]
     assert scratch == {"name": "scratch", "emptyDir": {}}
+
+
+def test_a_report_that_is_written_says_nothing_of_the_next_rest() -> None:
+    world = World(annotated=False)
+    played = world.add(small_run(), reports=True)
+    at_rest(world, played)
+    world.succeed(reports(world)[0].name)
+    assert settled(world, played).facts.status.report == PLACE
+    world.annotated = True
+    world.observe(played)
+    assert at_rest(world, played).phase == "Released"
+    assert (written(played), played.facts.status.report) == (None, PLACE)
+    second = reports(world)[1]
+    world.succeed(second.name)
+    settled(world, played)
+    assert written(played) == ("True", "Written")
+
+
+def test_no_report_is_begun_of_a_rest_that_is_over() -> None:
+    world = World(annotated=False)
+    played = world.add(small_run(), reports=True)
+    world.slots = 1
+    while played.facts.status.report_key is None:
+        for job in world.live():
+            world.succeed(job.name)
+        world.round(played)
+    assert reports(world) == []
+    world.annotated = True
+    world.observe(played)
+    decision = world.look(played)
+    assert decision.status.phase == "Running"
+    assert [one.unit.stage for one in decision.actions if isinstance(one, CreateJob)] == []
+    settled(world, played)
+    assert [job.stage for job in world.live()] == ["classifier"]
+    assert reports(world) == []
