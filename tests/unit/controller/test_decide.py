@@ -65,9 +65,11 @@ def test_a_run_goes_through_its_stages_and_is_done() -> None:
         world.pass_time(60)
         world.succeed(name)
     status = played.facts.status
-    assert stages == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
+    assert stages == [
+        "tiler", "gan-trainer", "candidates", "classifier", "reranking", "dataset",
+    ]  # fmt: skip
     assert status.phase == "Released"
-    assert status.finished_at == "2026-01-01T00:05:10Z"
+    assert status.finished_at == "2026-01-01T00:06:12Z"
     assert status.macro_dice == 0.9
     assert [(c.type, c.status) for c in status.conditions] == [
         ("Complete", "True"),
@@ -116,9 +118,8 @@ def test_where_scratch_is_a_claim_features_have_a_job_of_their_own_and_are_made_
 def test_without_annotations_it_waits_and_goes_on_when_they_come() -> None:
     world = World(annotated=False)
     played = world.add(small_run())
-    for _ in range(3):
-        settled(world, played)
-        world.succeed(current(world))
+    until(world, played, "ranking")
+    world.succeed(current(world))
     settled(world, played)
     status = played.facts.status
     assert status.phase == "AwaitingAnnotation"
@@ -133,7 +134,7 @@ def test_without_annotations_it_waits_and_goes_on_when_they_come() -> None:
 def test_a_gate_that_says_no_ends_the_run_and_retry_asks_it_again() -> None:
     world = World(macro_dice=0.2)
     played = world.add(small_run("spec.gates", {"minMacroDice": 0.5}))
-    until(world, played, "classifier")
+    until(world, played, "reranking")  # what to label next is told all the same
     world.succeed(current(world))
     settled(world, played)
     status = played.facts.status
@@ -230,9 +231,9 @@ def test_what_became_the_latest_meanwhile_counts() -> None:
 def test_gates_that_nobody_has_looked_at_are_looked_at() -> None:
     world = World()
     played = world.add(small_run("spec.gates", {"minMacroDice": 0.5}))
-    until(world, played, "classifier")
+    until(world, played, "reranking")
     world.succeed(current(world))
-    while played.facts.status.stage_named("classifier").state != "done":
+    while played.facts.status.stage_named("reranking").state != "done":
         world.round(played)
     assert played.observed is not None
     played.observed = replace(played.observed, measured=Measured())

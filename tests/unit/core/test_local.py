@@ -26,7 +26,7 @@ from support.local_bench import Bench
 from support.runs import DOCUMENT, changed, write_run
 
 BEFORE_ANNOTATIONS = ["tiler:ok", "gan-trainer:ok", "candidates:ok", "ranking:ok"]
-AFTER_ANNOTATIONS = ["extractor:ok", "classifier:ok", "dataset:ok", "reranking:ok"]
+AFTER_ANNOTATIONS = ["extractor:ok", "classifier:ok", "reranking:ok", "dataset:ok"]
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def test_missing_features_are_extracted_again_once(bench: Bench) -> None:
     bench.plan("classifier", "missing", "ok")
     assert bench.run().exit_code == 0
     assert bench.starts() == [
-        "extractor:ok", "classifier:missing", "extractor:ok", "classifier:ok", "dataset:ok",
-        "reranking:ok",
+        "extractor:ok", "classifier:missing", "extractor:ok", "classifier:ok", "reranking:ok",
+        "dataset:ok",
     ]  # fmt: skip
 
     bench.plan("classifier", "missing")

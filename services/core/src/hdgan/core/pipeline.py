@@ -216,6 +216,14 @@ NODES: Final[tuple[Node, ...]] = (
         },
     ),
     Node(
+        RERANKING,
+        "synthesizer",
+        {"generator": "gan-trainer", "candidates": "candidates", "ensemble": "classifier"},
+        lambda spec: spec.candidates,
+        lambda spec: {},
+        lambda spec, external: {},
+    ),
+    Node(
         "dataset",
         "synthesizer",
         {"generator": "gan-trainer", "ensemble": "classifier"},
@@ -233,14 +241,6 @@ NODES: Final[tuple[Node, ...]] = (
             "dtype": spec.extractor.dtype,
             "extractor": _dump(spec.extractor),
         },
-    ),
-    Node(
-        RERANKING,
-        "synthesizer",
-        {"generator": "gan-trainer", "candidates": "candidates", "ensemble": "classifier"},
-        lambda spec: spec.candidates,
-        lambda spec: {},
-        lambda spec, external: {},
     ),
 )
 
