@@ -3,6 +3,7 @@ never at the run's expense."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from hdgan.core.run import load_run, resolve
 from support import fake_desk, fake_services
 from support.local_bench import Bench
 from support.runs import DOCUMENT, changed, write_run
+from support.small_disk import MB, small_disk
 
 PLACE = report_place("small")
 
@@ -89,6 +91,10 @@ def test_each_outcome_is_in_the_report_and_a_release_keeps_its_own(desk: Desk) -
     shut, _ = desk.report(changed("spec.gates.minMacroDice", 0.95))
     assert "<p>GateFailed</p>" in desk.text()
     assert desk.text(kept) == before
+    # The same release, asked for in other words.
+    again, _ = desk.report(changed("spec.gates.minMacroDice", 0.5))
+    assert (again.outcome, again.message) == ("Released", done.message)
+    assert (desk.text(kept), desk.text() == before) == (before, False)
 
 
 def test_nothing_new_is_not_rendered_again(desk: Desk) -> None:
@@ -160,6 +166,32 @@ def test_scratch_that_cannot_be_written_is_a_warning(desk: Desk) -> None:
     written = write_report(run, result, store_uri=desk.store_uri, scratch=full)
     assert written is not None
     assert "full" in written.problem
+
+
+def test_a_full_disk_is_a_warning(desk: Desk) -> None:
+    with small_disk(desk.folder / "store", 20 * MB) as disk:
+        result = desk.run()
+        run = resolve(load_run(desk.folder / "run.yaml"))
+        scratch = desk.folder / "scratch"
+        disk.fill()
+        written = write_report(run, result, store_uri=desk.store_uri, scratch=scratch)
+        assert written is not None
+        assert "space" in written.problem
+        assert not (desk.folder / "store" / PLACE).exists()
+        disk.clear()
+        written = write_report(run, result, store_uri=desk.store_uri, scratch=scratch)
+        assert written == ReportResult(f"{desk.store_uri}/{PLACE}")
+
+
+def test_status_says_where_it_is(desk: Desk) -> None:
+    desk.run()
+    status = ["status", str(desk.folder / "run.yaml")]
+    assert "report:" not in CliRunner().invoke(cli.app, status).stdout
+    desk.report()
+    uri = f"{desk.store_uri}/{PLACE}"
+    assert f"report: {uri}\n" in CliRunner().invoke(cli.app, status).stdout
+    told = json.loads(CliRunner().invoke(cli.app, [*status, "--json"]).stdout)
+    assert told["report"] == uri
 
 
 def test_a_bug_of_ours_is_a_warning(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,7 @@ def status(
     from hdgan.core.observe import observe, pin_external
     from hdgan.core.outcome import find_outcome
     from hdgan.core.pipeline import gate_verdicts, plan
+    from hdgan.core.report_place import report_place
     from hdgan.core.run import load_run, resolve
     from hdgan.core.status_file import begun_with, read_status
     from hdgan.core.store import open_store
@@ -242,6 +243,8 @@ def status(
     gates = gate_verdicts(document, observed)
     last = read_status(place, document)
     outcome = find_outcome(place, document, external, observed, last)
+    written = report_place(document.metadata.name)
+    report = None if place.head(written) is None else place.url(written)
     if as_json:
         nodes = [
             {
@@ -260,6 +263,7 @@ def status(
                     "outcome": outcome,
                     "nodes": nodes,
                     "gates": [one.model_dump(mode="json", by_alias=True) for one in gates],
+                    "report": report,
                     "last": last,
                 },
                 indent=1,
@@ -274,6 +278,8 @@ def status(
         typer.echo(printable(f"  {one.line}"))
     if last.get("message") and outcome == last.get("outcome"):
         typer.echo(printable(str(last["message"])))
+    if report is not None:
+        typer.echo(f"report: {report}")
 
 
 def _cluster_status() -> Callable[..., None]:
