@@ -24,6 +24,7 @@ _KNOWN = re.compile(
     rf"|runs/[a-z0-9-]+/({_HEX}|status)\.json"
     rf"|pins/[a-z0-9-]+/(use|annotation)-{_HEX}\.json"
     rf"|gc/(marks|collecting|removed)/.+\.json"
+    r"|reports/cut/[a-z0-9-]+\.html"
     r"|datasets/cut/(folds|folds/.+|latest|releases/[a-z0-9-]+|pointer/[0-9]{8}-[0-9a-f]{16})"
     r"\.json)$"
 )
@@ -63,6 +64,9 @@ def damaged(objects: Mapping[str, bytes]) -> Iterator[str]:
             continue
         if not _KNOWN.match(key):
             yield f"{key} is nothing that is known"
+        elif key.startswith("reports/"):
+            if not data.startswith(b"<!doctype html") or not data.endswith(b" -->\n"):
+                yield f"{key} is no whole report: {len(data)} bytes"
         elif key.endswith(".json"):
             try:
                 json.loads(data)
@@ -127,10 +131,11 @@ def _wrong_releases(whole: Mapping[str, bytes], expected: str) -> Iterator[str]:
 
 def kinds_of(objects: Mapping[str, bytes]) -> set[str]:
     """Keys, with what differs from one attempt to the next left out, and without what tells of
-    who has looked when: pins and the notes of collections."""
+    who has looked when (pins and the notes of collections), and reports, which a run ends well
+    without."""
     kinds = set()
     for key in objects:
-        if not key.startswith(("pins/", "gc/")):
+        if not key.startswith(("pins/", "gc/", "reports/")):
             for pattern, instead in _OF_THIS_TIME:
                 key = pattern.sub(instead, key)
             kinds.add(key)

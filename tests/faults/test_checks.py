@@ -48,6 +48,7 @@ def test_a_whole_store_is_all_right() -> None:
         (f"{FOLDER}/{ATTEMPT}/tiles.bin", None, "which is not there"),
         (f"{FOLDER}/manifest.json", b'{"contentDig', "is no JSON"),
         ("runs/cut/status.json", b"", "is no JSON"),
+        ("reports/cut/report.html", b"<!doctype html><p>half", "is no whole report"),
         (f"artifacts/tiler/{KEY}/left.bin", b"x", "is nothing that is known"),
         ("artifacts/tiler/short/manifest.json", b"{}", "is nothing that is known"),
         ("elsewhere", b"x", "is nothing that is known"),
@@ -70,6 +71,7 @@ def test_attempts_writers_and_notes_of_collections_do_not_tell_stores_apart() ->
         for key, data in store().items()
     }
     other[f"gc/marks/work-{KEY}.json"] = b"{}"
+    other["reports/cut/report.html"] = b"<!doctype html>\n<!-- shows this -->\n"
     other[f"pins/cut/use-{KEY}.json"] = b"{}"
     assert checks.kinds_of(other) == checks.kinds_of(store())
     assert checks.kinds_of({**other, "runs/cut/more.json": b""}) != checks.kinds_of(store())
