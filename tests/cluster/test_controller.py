@@ -224,12 +224,13 @@ def test_a_run_goes_through_its_stages_to_a_dataset(cluster: Cluster, world: Non
     assert status.stage_named("tiler").state == "done"
     cluster.annotate()
     status = cluster.until(lambda s: s.phase == "Released")
-    assert cluster.pods == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
+    before, after = ["candidates", "ranking"], ["classifier", "reranking", "dataset"]
+    assert cluster.pods == ["tiler", "gan-trainer", *before, *after]
     assert status.macro_dice == 0.91
     key = status.stage_named("dataset").key
     assert status.dataset == f"s3://{cluster.bucket}/store/artifacts/dataset/{key}"
     cluster.told("AwaitingAnnotation", "Released", "JobAtWork", "StageDone")
-    assert [reason for reason, _ in cluster.events()].count("StageDone") == 6
+    assert [reason for reason, _ in cluster.events()].count("StageDone") == 8
     # The frozen run and the folds are in the store, as after `hdgan run`.
     assert len(list(cluster.store.list("datasets/small/folds/"))) == 1
     assert len(list(cluster.store.list("runs/small/"))) == 1
@@ -547,7 +548,8 @@ def test_limits_that_are_corrected_release_what_is_there(cluster: Cluster, world
     assert "dataset" not in cluster.pods
     cluster.change(gates={"minMacroDice": 0.9}, retry="dice")
     status = cluster.until(lambda s: s.phase == "Released")
-    assert cluster.pods == ["tiler", "gan-trainer", "candidates", "classifier", "dataset"]
+    before, after = ["candidates", "ranking"], ["classifier", "reranking", "dataset"]
+    assert cluster.pods == ["tiler", "gan-trainer", *before, *after]
     assert all(one.passed for one in status.gates)
     document = json.loads(cluster.store.get(f"datasets/small/releases/{status.release}.json"))
     assert [(one["name"], one.get("measured")) for one in document["gates"]] == [
