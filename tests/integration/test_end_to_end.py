@@ -20,7 +20,9 @@ from support.small_pipeline import (
     write_run_file,
 )
 
-STAGES = ("tiler", "gan-trainer", "candidates", "classifier", "dataset")
+STAGES = (
+    "tiler", "gan-trainer", "candidates", "ranking", "classifier", "reranking", "dataset",
+)  # fmt: skip
 
 
 def words_for(ended: Typed, stage: str) -> set[str]:
