@@ -1,6 +1,6 @@
 """What ranking the candidates is worth: macro Dice by number of labelled images.
 
-python examples/ranking_study.py [--out docs] [--work demo/ranking-study] [--seeds 6] [--threads 1]
+python examples/ranking_study.py [--out docs] [--work demo/ranking-study] [--seeds 5] [--threads 1]
 
 The generator of examples/skin-64 draws candidates, the stand-in's rule labels whichever is chosen,
 and pixel classifiers are trained on 4, 8, ... 36 of them: chosen at random, by `ranking` alone, and
@@ -278,6 +278,7 @@ def plot(curves: Curves, path: Path) -> None:
     axes.set_xlabel("labelled images to train on")
     axes.set_ylabel("macro Dice on the test images")
     axes.set_xticks(COUNTS)
+    axes.set_ylim(0.88, 0.96)  # four images are far below, and say little: see the text
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
     figure.savefig(path, metadata={"Date": None})
@@ -288,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--work", type=Path, default=Path("demo/ranking-study"))
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
