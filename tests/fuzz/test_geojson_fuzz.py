@@ -6,9 +6,9 @@ import json
 
 from hypothesis import given
 
-from hdgan.core.geojson import GeoJsonError
 from hdgan.core.sections import ClassConfig
-from hdgan.desk.geojson import draw, parse_geojson
+from hdgan.desk.drawing import LabelFileError, draw
+from hdgan.desk.formats import read_labels
 from hdgan.tiler.compartments import Compartments, parse_compartments
 from hdgan.tiler.grid import Rect
 from hdgan.tiler.slide import SlideError
@@ -42,10 +42,10 @@ VALID = {
 @examples(200, 10_000)
 @given(json_files(VALID))
 def test_changed_shapes_are_drawn_or_refused(data: bytes) -> None:
-    found = survives(lambda: parse_geojson(data), GeoJsonError)
-    if not isinstance(found, GeoJsonError):
+    found = survives(lambda: read_labels(data))
+    if not isinstance(found, LabelFileError):
         for drawing in found.drawings:
-            mask, problems = draw(drawing.shapes, CLASSES, 16, 16)
+            mask, problems, _ = draw(drawing.areas, CLASSES, 16, 16)
             assert mask.shape == (16, 16)
             assert all(problems)
 
@@ -59,7 +59,7 @@ def test_changed_outlines_are_joined_or_refused(data: bytes) -> None:
 
 
 def test_the_valid_file_is_drawn() -> None:
-    (drawing,) = parse_geojson(json.dumps(VALID).encode()).drawings
-    mask, problems = draw(drawing.shapes, CLASSES, 16, 16)
+    (drawing,) = read_labels(json.dumps(VALID).encode()).drawings
+    mask, problems, _ = draw(drawing.areas, CLASSES, 16, 16)
     assert problems == []
     assert set(mask.ravel().tolist()) == {0, 1, 255}

@@ -14,12 +14,12 @@ from hdgan.core import geojson as core_geojson
 from hdgan.core import slide_facts
 from hdgan.core.errors import RequestError
 from hdgan.core.events import MAX_LINE, parse_event
-from hdgan.core.geojson import GeoJsonError
 from hdgan.core.progress_view import describe_progress
 from hdgan.core.sections import ClassConfig
 from hdgan.core.slide_facts import parse_table
-from hdgan.desk import geojson
-from hdgan.desk.geojson import draw, parse_geojson
+from hdgan.desk import drawing as drawings
+from hdgan.desk.drawing import LabelFileError, draw
+from hdgan.desk.formats import read_labels
 from hdgan.desk.rasterise import fill_polygon
 from hdgan.tiler import compartments
 from hdgan.tiler.compartments import parse_compartments
@@ -124,8 +124,8 @@ def test_hostile_geojson_is_refused_with_its_reason(
     monkeypatch.setattr(core_geojson, "MAX_VERTICES", 50_000)
     data, message = FILES[case]
     try:
-        problems = parse_geojson(data).problems
-    except GeoJsonError as error:
+        problems = read_labels(data).problems
+    except LabelFileError as error:
         problems = [str(error)]
     assert any(message in one for one in problems), problems
     with pytest.raises(SlideError, match=r"has outlines that cannot be used|has no outline of a"):
@@ -135,10 +135,11 @@ def test_hostile_geojson_is_refused_with_its_reason(
 def test_drawing_what_touches_itself_gives_a_mask() -> None:
     bow = [[0, 0], [8, 8], [8, 0], [0, 8], [0, 0]]
     spike = [[0, 0], [8, 4], [0, 0], [0, 0], [0, 8], [0, 0]]
-    (drawing,) = parse_geojson(collection(polygon(bow), polygon(spike, name="b"))).drawings
-    mask, problems = draw(drawing.shapes, CLASSES, 8, 8)
+    (drawing,) = read_labels(collection(polygon(bow), polygon(spike, name="b"))).drawings
+    mask, problems, notices = draw(drawing.areas, CLASSES, 8, 8)
     assert (mask == 0).any()
     assert problems == ["feature 2: a b shape covers no pixel centre; delete it or draw it larger"]
+    assert [one.partition(" near")[0] for one in notices] == ["feature 1 crosses itself"]
     assert 0 < parse_compartments(collection(polygon(bow)), ["a"]).share(Rect(0, 0, 8, 8)) < 1
 
 
@@ -146,15 +147,15 @@ def test_drawing_what_touches_itself_gives_a_mask() -> None:
 def test_the_work_of_drawing_is_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand times up and down an image, or over it: refused after a known amount of work."""
     side = 64
-    monkeypatch.setattr(geojson, "MAX_WORK", 200 * side * side)
+    monkeypatch.setattr(drawings, "MAX_WORK", 200 * side * side)
     if kind == "zigzag":
         ring = [[n / 10_000 * side, side * (n % 2)] for n in range(10_000)]
         features = [polygon([*ring, ring[0]])]
     else:
         whole = [[0, 0], [side, 0], [side, side], [0, side], [0, 0]]
         features = [polygon(whole)] * 1000
-    (drawing,) = parse_geojson(collection(*features)).drawings
-    _, problems = draw(drawing.shapes, CLASSES, side, side)
+    (drawing,) = read_labels(collection(*features)).drawings
+    _, problems, _ = draw(drawing.areas, CLASSES, side, side)
     assert len(problems) == 1
     assert "cover the image many times over, or run up and down it many times" in problems[0]
 
@@ -172,8 +173,8 @@ def test_shapes_are_drawn_where_they_are_as_they_were_before_they_were_cut_out()
         features.append(polygon([*ring.tolist(), ring[0].tolist()]))
         rings.append(ring)
     assert len(rings) > 10
-    (drawing,) = parse_geojson(collection(*features)).drawings
-    mask, _ = draw(drawing.shapes, CLASSES, 32, 32)
+    (drawing,) = read_labels(collection(*features)).drawings
+    mask, _, _ = draw(drawing.areas, CLASSES, 32, 32)
     expected = np.zeros((32, 32), bool)
     for ring in rings:
         expected |= fill_polygon([ring], 32, 32)

@@ -16,6 +16,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from hdgan.desk.png_text import read_candidate_id, with_candidate_id
+
 HDGAN = Path(sys.executable).with_name("hdgan")
 SIDE = 32
 CLASSES = ("whitespace", "dermis", "epidermis")
@@ -144,13 +146,17 @@ def pattern() -> NDArray[np.uint8]:
 
 
 def write_masks(pictures: Path, masks: Path) -> list[Path]:
-    """A grey PNG of the pattern for every exported picture, under the picture's name."""
+    """A grey PNG of the pattern for every exported picture, under the picture's name and with its
+    id inside."""
     masks.mkdir()
     written = []
     for split in ("train", "val", "test"):
         for picture in sorted(pictures.glob(f"{split}-*.png")):
             path = masks / picture.name
             Image.fromarray(pattern()).save(path)
+            candidate = read_candidate_id(picture.read_bytes())
+            assert candidate is not None
+            path.write_bytes(with_candidate_id(path.read_bytes(), candidate))
             written.append(path)
     return written
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdgan.core.geojson import GeoJsonError
-from hdgan.desk.geojson import draw, parse_geojson
+from hdgan.desk.drawing import LabelFileError, draw
+from hdgan.desk.formats import read_labels
 from hdgan.desk.rasterise import fill_polygon
 from support.desk_run import CLASSES
 
@@ -35,14 +35,15 @@ def feature(rings: Any, name: str | None = "stroma", kind: str = "Polygon", **mo
 
 def parse(*features: Any, **more: Any) -> Any:
     document = {"type": "FeatureCollection", "features": list(features), **more}
-    return parse_geojson(json.dumps(document).encode())
+    return read_labels(json.dumps(document).encode())
 
 
 def mask_of(*features: Any) -> tuple[Any, list[str]]:
     parsed = parse(*features)
     assert parsed.problems == []
-    shapes = [shape for drawing in parsed.drawings for shape in drawing.shapes]
-    return draw(shapes, CLASSES, 10, 12)
+    areas = [area for drawing in parsed.drawings for area in drawing.areas]
+    mask, problems, _ = draw(areas, CLASSES, 10, 12)
+    return mask, problems
 
 
 def test_a_box_covers_exactly_the_pixels_whose_centres_it_holds() -> None:
@@ -121,8 +122,8 @@ def test_a_bad_feature_is_a_problem_that_names_it(bad: Any, reason: str) -> None
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b'{"type": "Topology"}', b"NaN"])
 def test_what_is_no_geojson_is_refused(data: bytes) -> None:
-    with pytest.raises(GeoJsonError):
-        parse_geojson(data)
+    with pytest.raises(LabelFileError):
+        read_labels(data)
 
 
 def test_ids_come_from_the_collection_or_from_each_feature() -> None:

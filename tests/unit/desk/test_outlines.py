@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hdgan.core.geojson import feature_shapes, load_features
 from hdgan.core.run import ClassConfig
-from hdgan.desk.geojson import draw, parse_geojson
+from hdgan.desk.drawing import draw
+from hdgan.desk.formats import read_labels
 from hdgan.desk.label_files import is_untouched, label_file
 from hdgan.desk.outlines import outlines
 
@@ -24,9 +24,8 @@ IDENTITY = "ab" * 16
 def round_trip(mask: np.ndarray) -> np.ndarray:
     parts = outlines(mask)
     assert parts is not None
-    features, _ = load_features(label_file(IDENTITY, "train.png", CLASSES, parts))
-    shapes = [shape for n, one in enumerate(features, 1) for shape in feature_shapes(one, n)]
-    drawn, problems = draw(shapes, CLASSES, *mask.shape)
+    (drawing,) = read_labels(label_file(IDENTITY, "train.png", CLASSES, parts)).drawings
+    drawn, problems, _ = draw(drawing.areas, CLASSES, *mask.shape)
     assert not problems
     return drawn
 
@@ -82,13 +81,13 @@ def test_a_label_file_is_untouched_until_its_shapes_change() -> None:
     mask = np.zeros((4, 4), np.uint8)
     mask[:2] = 2
     data = label_file(IDENTITY, "train.png", CLASSES, outlines(mask) or [])
-    parsed = parse_geojson(data)
+    parsed = read_labels(data)
     assert parsed.untouched
     assert [drawing.candidate for drawing in parsed.drawings] == [IDENTITY]
     document = json.loads(data)
     indented = json.dumps(document, indent=4).encode()  # another tool has saved it unchanged
-    assert parse_geojson(indented).untouched
+    assert read_labels(indented).untouched
     document["features"][0]["geometry"]["coordinates"][0][1][0] -= 1
-    assert not parse_geojson(json.dumps(document).encode()).untouched
+    assert not read_labels(json.dumps(document).encode()).untouched
     assert not is_untouched({}, [])
     assert not is_untouched({"properties": {"hdgan-untouched": None}}, [])

@@ -25,6 +25,8 @@ CANDIDATE_KEYWORD = "hdgan-candidate"
 """Where a candidate's id travels: text chunk of its PNG, property of its GeoJSON."""
 MAX_VERSIONS = 999_999
 MAX_POINTER_BYTES = 1 << 16
+MAX_AUTHOR = 200
+"""Characters of a name."""
 
 
 class Pointer(BaseModel):
@@ -37,6 +39,9 @@ class Pointer(BaseModel):
     seq: Annotated[int, Field(ge=1, le=MAX_VERSIONS)]
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     content_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    author: Annotated[str, Field(max_length=MAX_AUTHOR)] = ""
+    """Who imported it; here as the artifact may be one that somebody else has made before."""
+    date: Annotated[str, Field(max_length=MAX_AUTHOR)] = ""
 
 
 def current(store: Store, candidates_digest: str) -> Artifact | None:
@@ -77,22 +82,50 @@ def publish(store: Store, candidates_digest: str, artifact: Artifact) -> int:
 
     Publishing what is current already changes nothing. Two people at once get two numbers.
     """
-    if artifact.manifest.stage != STAGE:
-        raise RequestError(f"an artifact of stage {artifact.manifest.stage} holds no annotations")
     seq = latest_version(store, candidates_digest)
     if seq and read_pointer(store, candidates_digest, seq).key == artifact.manifest.key:
         return seq
     while seq < MAX_VERSIONS:
+        if publish_next(store, candidates_digest, artifact, after=seq) is not None:
+            return seq + 1
         seq += 1
-        pointer = Pointer(
-            seq=seq, key=artifact.manifest.key, content_digest=artifact.content_digest
-        )
-        document = canonical_json(pointer.model_dump(mode="json", by_alias=True))
-        created = store.put_if_absent(_place(candidates_digest, seq), document)
-        # Ours also if it was a retry of ours that got there first.
-        if created or read_pointer(store, candidates_digest, seq).key == pointer.key:
-            return seq
-    raise RequestError(f"candidates {candidates_digest} have {MAX_VERSIONS} annotation versions")
+    raise _too_many(candidates_digest)
+
+
+def publish_next(
+    store: Store,
+    candidates_digest: str,
+    artifact: Artifact,
+    *,
+    after: int,
+    author: str = "",
+    date: str = "",
+) -> int | None:
+    """Make a committed annotations artifact version `after` + 1; returns its number.
+
+    None when there is such a version already: for who has built on version `after`.
+    """
+    if artifact.manifest.stage != STAGE:
+        raise RequestError(f"an artifact of stage {artifact.manifest.stage} holds no annotations")
+    if after >= MAX_VERSIONS:
+        raise _too_many(candidates_digest)
+    pointer = Pointer(
+        seq=after + 1,
+        key=artifact.manifest.key,
+        content_digest=artifact.content_digest,
+        author=author[:MAX_AUTHOR],
+        date=date[:MAX_AUTHOR],
+    )
+    document = canonical_json(pointer.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    created = store.put_if_absent(_place(candidates_digest, pointer.seq), document)
+    # Ours also if it was a retry of ours that got there first.
+    if created or read_pointer(store, candidates_digest, pointer.seq).key == pointer.key:
+        return pointer.seq
+    return None
+
+
+def _too_many(candidates_digest: str) -> RequestError:
+    return RequestError(f"candidates {candidates_digest} have {MAX_VERSIONS} annotation versions")
 
 
 def _place(candidates_digest: str, seq: int) -> str:

@@ -1,8 +1,8 @@
 """GeoJSON as QuPath writes it, read defensively: polygons and their classes.
 
 Understood: a FeatureCollection, one Feature or a plain list of Features, with Polygon and
-MultiPolygon geometry and the class in ``properties.classification.name``. Hierarchy, measurements,
-colours and everything else are ignored.
+MultiPolygon geometry, or collections of them, and the class in ``properties.classification.name``.
+Hierarchy, measurements, nuclei, colours and everything else are ignored.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def load_features(data: bytes) -> tuple[list[Any], dict[str, Any]]:
         document = parse_json(data, max_bytes=MAX_BYTES, max_values=MAX_VALUES)
     except JsonError as error:
         raise GeoJsonError(f"is not JSON ({error}): export it from QuPath again") from None
+    return document_features(document)
+
+
+def document_features(document: Any) -> tuple[list[Any], dict[str, Any]]:
+    """What `load_features` gives, of JSON that is parsed already."""
     features, around = _features(document)
     if len(features) > MAX_FEATURES:
         raise GeoJsonError(f"has {len(features)} features, at most {MAX_FEATURES} are read")
@@ -64,10 +69,10 @@ def class_name(feature: Any) -> str | None:
     classification = properties.get("classification") if isinstance(properties, dict) else None
     name = classification.get("name") if isinstance(classification, dict) else None
     if name is None and isinstance(classification, dict):
-        # Some versions write a list of names; several would be a derived class such as "A: B".
+        # Some versions write a list of names; several are a derived class, which is shown so.
         names = classification.get("names")
-        if isinstance(names, list) and len(names) == 1:
-            name = names[0]
+        if isinstance(names, list) and all(isinstance(one, str) for one in names):
+            name = ": ".join(names)
     return name if isinstance(name, str) and name else None
 
 
@@ -79,16 +84,7 @@ def feature_shapes(feature: Any, number: int) -> Iterator[Shape]:
     geometry = feature.get("geometry")
     if not isinstance(geometry, dict):
         raise ValueError(f"{where}: has no geometry; delete it in QuPath")
-    kind = geometry.get("type")
-    coordinates = geometry.get("coordinates")
-    if kind == "Polygon":
-        polygons = [coordinates]
-    elif kind == "MultiPolygon" and isinstance(coordinates, list):
-        polygons = coordinates
-    else:
-        raise ValueError(
-            f"{where}: is a {str(kind)[:40]}, which has no area; delete it or draw a polygon"
-        )
+    polygons = _polygons(geometry, where)
     if not polygons:
         raise ValueError(f"{where}: has no polygons; delete it in QuPath")
     name = class_name(feature)
@@ -119,6 +115,26 @@ def _features(document: Any) -> tuple[list[Any], dict[str, Any]]:
         elif document.get("type") == "Feature":
             return [document], document
     raise GeoJsonError("is not a GeoJSON FeatureCollection: export objects from QuPath as GeoJSON")
+
+
+def _polygons(geometry: dict[str, Any], where: str) -> list[Any]:
+    """The coordinates of the polygons of a geometry, unchecked. ValueError for what has no area."""
+    kind = geometry.get("type")
+    coordinates = geometry.get("coordinates")
+    if kind == "Polygon":
+        return [coordinates]
+    if kind == "MultiPolygon" and isinstance(coordinates, list):
+        return coordinates
+    members = geometry.get("geometries")
+    if (
+        kind == "GeometryCollection"
+        and isinstance(members, list)
+        and all(isinstance(one, dict) and one.get("type") != kind for one in members)
+    ):
+        return [polygon for one in members for polygon in _polygons(one, where)]
+    raise ValueError(
+        f"{where}: is a {str(kind)[:40]}, which has no area; delete it or draw a polygon"
+    )
 
 
 def _ring(ring: Any, where: str) -> Ring:

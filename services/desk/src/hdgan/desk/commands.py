@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     annotations = typer.Typer(no_args_is_help=True, help="Candidates out, annotations back in.")
     annotations.command("export")(export_command)
     annotations.command("import")(import_command)
+    annotations.command("list")(list_command)
     app.add_typer(annotations, name="annotations")
     app.command("report")(report_command)
 
@@ -46,7 +47,7 @@ def export_command(
     Again into the same DIR: adds what is missing and leaves what a person has changed.
     """
     from hdgan.core.annotations import current
-    from hdgan.desk.candidates import published_splits
+    from hdgan.desk.annotation_versions import fixed_splits
     from hdgan.desk.export import export_candidates, with_count
     from hdgan.desk.export_layout import CONTACT_SHEET, GUIDE_FILE, PROJECT_FILE
     from hdgan.desk.run_artifacts import open_run
@@ -55,7 +56,8 @@ def export_command(
     candidates = view.candidates()
     config = view.run.spec.annotations
     before = current(view.store, candidates.artifact.content_digest)
-    assigned = candidates.assign(with_count(config, count), published_splits(before))
+    fixed = fixed_splits(view.store, candidates.artifact.content_digest)
+    assigned = candidates.assign(with_count(config, count), fixed)
     exported = export_candidates(
         candidates,
         assigned,
@@ -78,7 +80,9 @@ def import_command(
     run_file: RunFile,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="PNG masks, QuPath GeoJSON, or folders of them."),
+        typer.Argument(
+            metavar="PATH...", help="PNG, GeoJSON, COCO, CVAT, Label Studio; or folders."
+        ),
     ],
     store: StoreOption = None,
     author: Annotated[
@@ -86,14 +90,22 @@ def import_command(
     ] = None,
     accept: Annotated[
         bool,
-        typer.Option("--accept", help="Trust masks matched by a shortened id in their name alone."),
+        typer.Option("--accept", help="Trust files that only their names match with a candidate."),
+    ] = False,
+    replace_all: Annotated[
+        bool,
+        typer.Option("--replace-all", help="Keep no image of the version before, but these alone."),
     ] = False,
     background: Annotated[
         str | None,
         typer.Option("--background", help="Class of unlabelled pixels; default: none (ignored)."),
     ] = None,
 ) -> None:
-    """Check labels and publish them as a new version; nothing is imported if anything is wrong."""
+    """Check labels and publish them as a new version; nothing is imported if anything is wrong.
+
+    Images of the version before that are not among these are kept.
+    """
+    from hdgan.core.printable import printable
     from hdgan.desk.intake import import_annotations
     from hdgan.desk.run_artifacts import open_run
 
@@ -106,22 +118,49 @@ def import_command(
         paths,
         background=background,
         accept=accept,
+        replace_all=replace_all,
         run_info={
             "author": author or _login_name(),
             "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "run": view.run.metadata.name,
         },
     )
+    for notice in imported.notices:
+        typer.echo(printable(f"note: {notice}"))
     if not imported.changed:
         typer.echo(f"nothing new: version {imported.version} holds exactly these annotations")
         return
-    typer.echo(f"imported {len(imported.images)} images as version {imported.version}")
+    kept = len(imported.images) - imported.new
+    typer.echo(
+        f"imported {imported.new} images as version {imported.version}"
+        + (f", which keeps {kept} of before" if kept else "")
+    )
     for index, entry in enumerate(view.run.spec.annotations.classes):
         pixels = sum(image.pixels[index] for image in imported.images)
         total = sum(sum(image.pixels) + image.unlabelled for image in imported.images)
         typer.echo(f"  {entry.name:<24} {100 * pixels / total:5.1f} % of pixels")
     typer.echo(f"Look at what was understood: {imported.artifact.uri('preview.png')}")
     typer.echo(f"Then: hdgan run {run_file}")
+
+
+def list_command(run_file: RunFile, store: StoreOption = None) -> None:
+    """List the versions of a run's annotations, the newest last."""
+    from hdgan.core.printable import printable
+    from hdgan.desk.annotation_versions import list_versions
+    from hdgan.desk.run_artifacts import open_run
+
+    view = open_run(run_file, store)
+    versions = list_versions(view.store, view.candidates().artifact.content_digest)
+    if not versions:
+        typer.echo("no annotations yet: hdgan annotations import brings them in")
+        return
+    width = max(len(printable(one.author)) for one in versions)
+    for one in versions:
+        splits = ", ".join(f"{count} {split}" for split, count in one.splits.items())
+        share = one.labelled_share
+        labelled = "" if share is None else f", {100 * share:.1f} % labelled"
+        author = printable(one.author).ljust(width)
+        typer.echo(f"{one.seq:>4}  {printable(one.date):<20}  {author}  {splits}{labelled}")
 
 
 def report_command(

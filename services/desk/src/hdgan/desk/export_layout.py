@@ -19,7 +19,9 @@ or another tool writes there."""
 EARLIER_FOLDER = "earlier"
 """The masks of the annotations before, to start corrections from."""
 
-NO_LABELS = frozenset({CLASSES_FILE, CVAT_FILE, CONTACT_SHEET, "contact-sheet.png"})
+NO_LABELS = frozenset(
+    {CLASSES_FILE, CVAT_FILE, LABEL_STUDIO_FILE, CONTACT_SHEET, "contact-sheet.png"}
+)
 """Files of an export, this one's or an older one's, whose endings an import would otherwise
 take."""
 

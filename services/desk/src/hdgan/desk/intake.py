@@ -1,43 +1,34 @@
-"""Annotations in: everything is checked first; a new version is published only if all is well."""
+"""Annotations in: everything is checked first; a new version is published only if all is well.
+
+A version holds the images that were imported and those of the version before: labelling takes days,
+and nothing of it is lost.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from hdgan.core.annotations import STAGE, current, publish
+from hdgan.core.annotations import STAGE, latest_version, publish_next, version
 from hdgan.core.artifact import Artifact, Attempt, artifact_key
-from hdgan.core.errors import RequestError
-from hdgan.core.geojson import MAX_BYTES, GeoJsonError
-from hdgan.core.masks import UNLABELLED, decode_mask, encode_mask
+from hdgan.core.errors import RequestError, Stopped
 from hdgan.core.pipeline import STAGE_VERSIONS
 from hdgan.core.run import AnnotationsConfig, ClassConfig
 from hdgan.core.store import Store
-from hdgan.desk import geojson, mask_files
-from hdgan.desk.candidates import Candidates, published_splits
-from hdgan.desk.pictures import Cell, colour_mask, encode_png, in_rows, integer_zoom, outline, sheet
-from hdgan.desk.png_text import read_candidate_id, with_candidate_id
-from hdgan.desk.sources import (
-    MatchedBy,
-    MatchError,
-    find_sources,
-    is_raster,
-    match,
-    read_bounded,
-)
+from hdgan.desk.annotation_versions import fixed_splits, kept_images, labelled_by
+from hdgan.desk.artifact_documents import read_json
+from hdgan.desk.candidates import Candidates
+from hdgan.desk.label_preview import preview
+from hdgan.desk.sources import find_sources
 from hdgan.desk.splits import SPLITS, Split, SplitCounts, split_of
+from hdgan.desk.understanding import Labelled, Understood, understand
 
-Mask = npt.NDArray[np.uint8]
-
-_PREVIEW_SIDE = 192
-_PREVIEW_IMAGES_PER_ROW = 3
+MAX_TRIES = 10
+"""Imports of others that may come between before this one gives up."""
 
 
 class AnnotationProblems(RequestError):
@@ -51,32 +42,6 @@ class AnnotationProblems(RequestError):
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """One candidate's mask as understood, ready to be stored."""
-
-    candidate: str
-    split: Split
-    png: bytes
-    """8-bit indexed PNG; the array itself would be too much memory for large images."""
-    pixels: tuple[int, ...]
-    """Labelled pixels per class."""
-    unlabelled: int
-    source: str
-    matched_by: MatchedBy
-    untouched: bool = False
-    """Shapes of an earlier version that an export wrote and nobody has changed: whatever else
-    labels this candidate holds instead."""
-
-
-@dataclass
-class Understood:
-    """What a set of files says, and everything that is wrong with it."""
-
-    images: list[Labelled] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Imported:
     """A published version."""
 
@@ -85,6 +50,11 @@ class Imported:
     changed: bool
     """False when these very annotations were the current version already."""
     images: tuple[Labelled, ...]
+    """All that the version holds."""
+    new: int
+    """How many of them were imported now."""
+    notices: tuple[str, ...]
+    """What somebody should know, though nothing is wrong."""
 
 
 def import_annotations(
@@ -95,13 +65,15 @@ def import_annotations(
     *,
     background: str | None = None,
     accept: bool = False,
+    replace_all: bool = False,
     run_info: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Check the files at `paths` and publish them as the annotations of `candidates`.
 
-    background  class of pixels nobody labelled; None leaves them unlabelled
-    accept      take masks that are matched by a shortened id in their name alone
-    run_info    author, date and the like, kept outside the content
+    background   class of pixels nobody labelled; None leaves them unlabelled
+    accept       take files that only their names match with a candidate
+    replace_all  let the version hold these images alone, not those of the version before as well
+    run_info     author, date and the like, kept outside the content
     Raises AnnotationProblems (exit 64) with all problems; then nothing has been written.
     """
     names = [entry.name for entry in config.classes]
@@ -109,153 +81,121 @@ def import_annotations(
         raise RequestError(
             f"--background {background!r}: is no class of the run; use one of {', '.join(names)}"
         )
-    before = current(store, candidates.artifact.content_digest)
-    assigned = candidates.assign(config, published_splits(before))
-    understood = understand(
-        find_sources(paths), candidates, assigned, config.classes, background, accept
-    )
-    if not understood.problems:
-        counts = SplitCounts(train=config.train, val=config.val, test=config.test)
-        understood.problems += check_set(understood.images, counts, names)
+    understood = understand(find_sources(paths), candidates, config.classes, background, accept)
+    if not understood.problems and not understood.images:
+        understood.problems.append("nothing is labelled in these files: label something first")
     if understood.problems:
         raise AnnotationProblems(understood.problems)
-    images = sorted(understood.images, key=_order(candidates.ids))
-    artifact = _commit(store, candidates, config.classes, images, background, run_info or {})
-    changed = before is None or before.content_digest != artifact.content_digest
-    version = publish(store, candidates.artifact.content_digest, artifact)
-    return Imported(artifact, version, changed, tuple(images))
+    digest = candidates.artifact.content_digest
+    for _ in range(MAX_TRIES):
+        seq = latest_version(store, digest)
+        before = version(store, digest, seq) if seq else None
+        merged = _merge(understood, None if replace_all else before, config.classes)
+        assigned = candidates.assign(config, fixed_splits(store, digest))
+        splits = {one.candidate: split_of(one.candidate, assigned) for one in merged.images}
+        counts = SplitCounts(train=config.train, val=config.val, test=config.test)
+        problems, lacking = check_set(merged.images, splits, counts, names)
+        if problems:
+            raise AnnotationProblems(problems)
+        if background is None and before is not None and not replace_all:
+            background = _background(before, names)
+        images = sorted(merged.images, key=_order(candidates.ids, splits))
+        fresh = {one.candidate for one in understood.images if one in images}
+        notices = (*merged.notices, *lacking)
+        info = {**(run_info or {}), "notices": list(notices)}
+        info |= _provenance(images, fresh, before, info)
+        artifact = _commit(store, candidates, config.classes, images, splits, background, info)
+        if before is not None and before.content_digest == artifact.content_digest:
+            return Imported(artifact, seq, False, tuple(images), len(fresh), notices)
+        published = publish_next(
+            store,
+            digest,
+            artifact,
+            after=seq,
+            author=str(info.get("author", "")),
+            date=str(info.get("date", "")),
+        )
+        if published is not None:
+            return Imported(artifact, published, True, tuple(images), len(fresh), notices)
+    raise Stopped("others import annotations of these candidates all the time: try again later")
 
 
-def understand(
-    files: Sequence[Path],
-    candidates: Candidates,
-    assigned: Mapping[str, Split],
-    classes: Sequence[ClassConfig],
-    background: str | None = None,
-    accept: bool = False,
+def _merge(
+    understood: Understood, before: Artifact | None, classes: Sequence[ClassConfig]
 ) -> Understood:
-    """Read every file; problems are collected, each with the file's name and what to do."""
-    result = Understood()
-    ids = frozenset(candidates.ids)
-    value = None if background is None else [c.name for c in classes].index(background)
-    seen: dict[str, Labelled] = {}
-    for path in files:
-        for labelled in _read_file(path, candidates, ids, assigned, classes, value, accept, result):
-            other = seen.get(labelled.candidate)
-            if other is None:
-                seen[labelled.candidate] = labelled
-            elif labelled.untouched:
-                pass
-            elif other.untouched:
-                seen[labelled.candidate] = labelled
-            elif other.png != labelled.png:
-                result.problems.append(
-                    f"{path}: is another mask of candidate {labelled.candidate} than "
-                    f"{other.source}: keep one of them"
-                )
-    result.images = list(seen.values())
-    return result
+    """What was imported, and of the version before what was not."""
+    if before is None:
+        return understood
+    kept, notices = kept_images(before, classes)
+    known = {one.candidate for one in kept}
+    # Shapes that nobody has touched say what was there when they were exported; somebody else may
+    # have changed it since.
+    fresh = [one for one in understood.images if not (one.untouched and one.candidate in known)]
+    replaced = {one.candidate for one in fresh}
+    kept = [one for one in kept if one.candidate not in replaced]
+    return Understood([*kept, *fresh], [], [*understood.notices, *notices])
 
 
-def _read_file(
-    path: Path,
-    candidates: Candidates,
-    ids: frozenset[str],
-    assigned: Mapping[str, Split],
-    classes: Sequence[ClassConfig],
-    background: int | None,
-    accept: bool,
-    result: Understood,
-) -> list[Labelled]:
-    """The masks of one file; what is wrong with it goes to `result.problems`."""
-    labelled: list[Labelled] = []
-    problems: list[str] = []
-    untouched = False
-    try:
-        if is_raster(path):
-            data = read_bounded(path, mask_files.MAX_BYTES)
-            inside = read_candidate_id(data)
-            drawings: list[tuple[str | None, geojson.Drawing | None]] = [(inside, None)]
-        else:
-            data = read_bounded(path, MAX_BYTES)
-            parsed = geojson.parse_geojson(data)
-            problems += parsed.problems
-            untouched = parsed.untouched
-            drawings = [(drawing.candidate, drawing) for drawing in parsed.drawings]
-        for inside, drawing in drawings:
-            # A file with several drawings is about several candidates: its name says nothing.
-            found = match(path.stem if len(drawings) == 1 else "", inside, ids)
-            if found.by is MatchedBy.PART_OF_NAME and not accept:
-                problems.append(
-                    f"is unverified: only a part of the id of candidate {found.candidate} is in "
-                    "its name; use the full id, or give --accept to trust the names"
-                )
-                continue
-            if untouched and drawing is not None and not drawing.shapes:
-                continue  # an export wrote it for shapes, and nobody has drawn any
-            if drawing is None and _is_the_picture(data, candidates, found.candidate):
-                # Masks saved beside what was exported: the picture itself is no label.
-                continue
-            height, width = candidates.rgb(found.candidate).shape[:2]
-            if drawing is None:
-                mask = mask_files.read_mask(data, classes, height, width)
-            else:
-                mask, wrong = geojson.draw(drawing.shapes, classes, height, width)
-                problems += wrong
-            if not (mask != UNLABELLED).any():
-                problems.append("labels no pixel at all: label it, or leave the file out")
-                continue
-            if background is not None:
-                mask[mask == UNLABELLED] = background
-            counts = np.bincount(mask.ravel(), minlength=256)
-            labelled.append(
-                Labelled(
-                    candidate=found.candidate,
-                    split=split_of(found.candidate, assigned),
-                    png=encode_mask(mask, classes),
-                    pixels=tuple(counts[: len(classes)].tolist()),
-                    unlabelled=int(counts[UNLABELLED]),
-                    source=str(path),
-                    matched_by=found.by,
-                    untouched=untouched,
-                )
-            )
-    except (RequestError, MatchError, GeoJsonError, mask_files.MaskError) as error:
-        problems.append(str(error))
-    result.problems += [f"{path}: {problem}" for problem in problems]
-    return labelled
-
-
-def _is_the_picture(data: bytes, candidates: Candidates, identity: str) -> bool:
-    """Whether a PNG is the exported picture of a candidate, unchanged."""
-    return data == with_candidate_id(candidates.png(identity), identity)
+def _background(before: Artifact, names: Sequence[str]) -> str | None:
+    """What unlabelled pixels of images that are kept were counted as."""
+    found = read_json(before, "annotations.json").get("background")
+    return found if found in names else None
 
 
 def check_set(
-    images: Sequence[Labelled], counts: SplitCounts, class_names: Sequence[str]
-) -> list[str]:
-    """What is wrong with the annotations as a whole; pure."""
-    problems = []
+    images: Sequence[Labelled],
+    splits: Mapping[str, Split],
+    counts: SplitCounts,
+    class_names: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """What is wrong with the annotations as a whole, and what they lack so far; pure."""
+    lacking = []
     for split in SPLITS:
-        have = sum(1 for image in images if image.split == split)
+        have = sum(1 for image in images if splits[image.candidate] == split)
         if have < counts.of(split):
-            problems.append(
-                f"{split}: {have} of {counts.of(split)} images are labelled; label the others "
-                f"(export writes them as {split}-<id>.png), or lower annotations.{split}"
+            lacking.append(
+                f"{split}: {have} of {counts.of(split)} images are labelled so far; `hdgan run` "
+                "waits for the others, import them when they are labelled"
             )
-    training = [image.pixels for image in images if image.split == "train"]
-    for index, name in enumerate(class_names):
-        if training and not any(pixels[index] for pixels in training):
-            problems.append(
-                f"class {name!r} has no pixel in any training image: label some, or take the "
-                "class out of annotations.classes"
-            )
-    return problems
+    training = [image.pixels for image in images if splits[image.candidate] == "train"]
+    absent = [
+        name
+        for index, name in enumerate(class_names)
+        if training and not any(pixels[index] for pixels in training)
+    ]
+    if len(training) < counts.train:
+        return [], [
+            *lacking,
+            *(f"class {name!r} has no pixel in any training image yet" for name in absent),
+        ]
+    problems = [
+        f"class {name!r} has no pixel in any training image: label some, or take the class out of "
+        "annotations.classes"
+        for name in absent
+    ]
+    return problems, lacking
 
 
-def _order(ids: Sequence[str]) -> Any:
+def _order(ids: Sequence[str], splits: Mapping[str, Split]) -> Any:
     position = {identity: n for n, identity in enumerate(ids)}
-    return lambda image: (SPLITS.index(image.split), position[image.candidate])
+    return lambda image: (SPLITS.index(splits[image.candidate]), position[image.candidate])
+
+
+def _provenance(
+    images: Sequence[Labelled], fresh: set[str], before: Artifact | None, info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Who labelled what, and how it is known which candidate that was."""
+    earlier = {} if before is None else labelled_by(before)
+    now = {name: info[name] for name in ("author", "date") if name in info}
+    total = sum(sum(image.pixels) + image.unlabelled for image in images)
+    return {
+        "matchedBy": {image.candidate: image.matched_by.value for image in images},
+        "labelledBy": {
+            one.candidate: now if one.candidate in fresh else earlier.get(one.candidate, {})
+            for one in images
+        },
+        "labelledShare": sum(sum(image.pixels) for image in images) / total,
+    }
 
 
 def _commit(
@@ -263,13 +203,14 @@ def _commit(
     candidates: Candidates,
     classes: Sequence[ClassConfig],
     images: Sequence[Labelled],
+    splits: Mapping[str, Split],
     background: str | None,
     run_info: Mapping[str, Any],
 ) -> Artifact:
     entries = [
         {
             "id": image.candidate,
-            "split": image.split,
+            "split": splits[image.candidate],
             "sha256": hashlib.sha256(image.png).hexdigest(),
         }
         for image in images
@@ -300,22 +241,5 @@ def _commit(
     attempt.add_bytes("annotations.json", text.encode("utf-8"))
     for image in images:
         attempt.add_bytes(f"masks/{image.candidate}.png", image.png)
-    attempt.add_bytes("preview.png", preview(candidates, classes, images))
-    matched = {image.candidate: image.matched_by.value for image in images}
-    return attempt.commit({**run_info, "matchedBy": matched})
-
-
-def preview(
-    candidates: Candidates, classes: Sequence[ClassConfig], images: Sequence[Labelled]
-) -> bytes:
-    """PNG of what was understood: each picture outlined in the class colours, beside its mask."""
-    cells: list[Cell] = []
-    for image in images:
-        mask = decode_mask(image.png, classes=len(classes), source=image.source)
-        picture = outline(candidates.rgb(image.candidate), mask, classes)
-        total = sum(image.pixels) + image.unlabelled
-        share = 100 * sum(image.pixels) / total
-        cells.append(Cell(integer_zoom(picture, _PREVIEW_SIDE), f"{image.split} {image.candidate}"))
-        colours = integer_zoom(colour_mask(mask, classes), _PREVIEW_SIDE)
-        cells.append(Cell(colours, f"{share:.0f} % labelled"))
-    return encode_png(sheet(in_rows(cells, 2 * _PREVIEW_IMAGES_PER_ROW), _PREVIEW_SIDE))
+    attempt.add_bytes("preview.png", preview(candidates, classes, images, splits))
+    return attempt.commit(dict(run_info))

@@ -21,6 +21,11 @@ from hdgan.desk.png_chunks import has_all_pixels
 MAX_BYTES = 128 << 20
 _SHOWN = 4
 
+PAINTED_ON = 0.25
+"""Share of the picture's own pixels from which a mask in strange colours was painted on it."""
+NEARLY = 2
+"""Grey levels."""
+
 Mask = npt.NDArray[np.uint8]
 
 
@@ -30,8 +35,17 @@ class MaskError(HdganError):
     exit_code = 64
 
 
-def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: int) -> Mask:
-    """Class indices uint8 [H, W] of a PNG mask, 255 where unlabelled. Raises MaskError."""
+def read_mask(
+    data: bytes,
+    classes: Sequence[ClassConfig],
+    height: int,
+    width: int,
+    picture_HW3: npt.NDArray[np.uint8] | None = None,
+) -> Mask:
+    """Class indices uint8 [H, W] of a PNG mask, 255 where unlabelled. Raises MaskError.
+
+    picture_HW3  the picture that is labelled, to know a mask that was painted on it
+    """
     if len(data) > MAX_BYTES:
         raise MaskError(f"has {len(data)} bytes, at most {MAX_BYTES} are read")
     try:
@@ -45,18 +59,20 @@ def read_mask(data: bytes, classes: Sequence[ClassConfig], height: int, width: i
             if not has_all_pixels(data):
                 raise MaskError("ends before its last row of pixels: save it again")
             picture.load()
-            return _interpret(picture, classes)
+            return _interpret(picture, classes, picture_HW3)
     except (PictureError, ValueError) as error:
         raise MaskError(f"cannot be read as a PNG ({error}): save it again") from None
 
 
-def _interpret(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
+def _interpret(
+    picture: Image.Image, classes: Sequence[ClassConfig], labelled_HW3: Mask | None
+) -> Mask:
     if picture.mode == "P":
         return _indexed(picture, classes)
     if picture.mode == "L":
         return _indices(np.array(picture, dtype=np.uint8), classes)
     if picture.mode in ("RGB", "RGBA"):
-        return _coloured(picture, classes)
+        return _coloured(picture, classes, labelled_HW3)
     raise MaskError(f"is a PNG of kind {picture.mode}: save it as 8-bit indexed, 8-bit grey or RGB")
 
 
@@ -103,7 +119,9 @@ def _indices(indices: Mask, classes: Sequence[ClassConfig]) -> Mask:
     return indices
 
 
-def _coloured(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
+def _coloured(
+    picture: Image.Image, classes: Sequence[ClassConfig], labelled_HW3: Mask | None
+) -> Mask:
     pixels = np.array(picture, dtype=np.uint8)
     rgb = pixels[..., :3].astype(np.int64)
     packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
@@ -120,6 +138,14 @@ def _coloured(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
         mask[here] = value
         known |= here
     if not known.all():
+        if labelled_HW3 is not None:
+            kept = _share_of_picture(pixels[..., :3], labelled_HW3)
+            if kept >= PAINTED_ON:
+                raise MaskError(
+                    f"is the picture itself with something painted on it ({100 * kept:.0f} % of "
+                    "its pixels are still the picture's): save the labels alone, without the "
+                    "picture below them"
+                )
         colours, counts = np.unique(packed[~known], return_counts=True)
         most = np.argsort(-counts, kind="stable")[:_SHOWN]
         shown = ", ".join(f"#{int(colours[i]):06x} ({counts[i]} px)" for i in most)
@@ -129,6 +155,12 @@ def _coloured(picture: Image.Image, classes: Sequence[ClassConfig]) -> Mask:
             f"classes are {_legend(classes)}. Turn anti-aliasing and colour profiles off"
         )
     return mask
+
+
+def _share_of_picture(pixels_HW3: Mask, picture_HW3: Mask) -> float:
+    """The share of pixels that are the picture's, or nearly: an editor may round."""
+    apart = np.abs(pixels_HW3.astype(np.int16) - picture_HW3.astype(np.int16)).max(axis=2)
+    return float((apart <= NEARLY).mean())
 
 
 def _colour_table(classes: Sequence[ClassConfig]) -> dict[tuple[int, int, int], int]:

@@ -12,8 +12,8 @@ from hdgan.core.errors import RequestError
 from hdgan.desk.export_layout import LABELS_FOLDER, NO_LABELS
 
 MAX_FILES = 100_000
-_RASTER = {".png"}
-_VECTOR = {".geojson", ".json"}
+_ENDINGS = frozenset({".png", ".geojson", ".json", ".xml"})
+"""Of the files in a folder that are looked at."""
 # Long enough not to be a date or a word, short enough for a name a person shortened.
 _PREFIX = re.compile(r"(?<![0-9a-f])[0-9a-f]{6,64}(?![0-9a-f])")
 
@@ -23,10 +23,17 @@ class MatchedBy(Enum):
 
     CONTENT = "content"
     """By the id inside the file."""
+    PICTURE = "picture"
+    """By the full id in the name of the picture that the tool recorded in the file."""
     NAME = "name"
-    """By the full id in its name."""
+    """By the full id in the file's own name alone: unverified."""
     PART_OF_NAME = "partOfName"
-    """By the beginning of an id in its name: unverified."""
+    """By the beginning of an id in a name: unverified."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether the file itself says it: names are changed, and files copied under others."""
+        return self in (MatchedBy.CONTENT, MatchedBy.PICTURE)
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,11 @@ class MatchError(Exception):
 
 
 def find_sources(paths: Sequence[Path]) -> list[Path]:
-    """PNG and GeoJSON files among `paths` and directly in the folders among them, in order; of the
-    folder of an export also those in its labels/.
+    """The files among `paths`, and those directly in the folders among them that end like labels,
+    in order; of the folder of an export also those in its labels/.
 
-    RequestError when a path does not exist, is no format that is read, or a folder holds nothing.
+    RequestError when a path does not exist or a folder holds nothing. What a file is, is known by
+    its content: one that is named itself may end in anything.
     """
     found: list[Path] = []
     for path in paths:
@@ -58,16 +66,16 @@ def find_sources(paths: Sequence[Path]) -> list[Path]:
                 for found in sorted(p for p in folder.iterdir() if p.is_file() and _wanted(p))
             ]
             if not inside:
-                raise RequestError(f"{path}: holds no .png or .geojson file to import")
+                raise RequestError(
+                    f"{path}: holds no file to import: none ends in {', '.join(sorted(_ENDINGS))}"
+                )
             found.extend(inside)
         elif not path.exists():
-            raise RequestError(f"{path}: does not exist; give masks or folders with masks")
-        elif path.suffix.lower() in _RASTER | _VECTOR:
-            found.append(path)
+            raise RequestError(f"{path}: does not exist; give files with labels, or folders")
         else:
-            raise RequestError(f"{path}: only .png, .geojson and .json files can be imported")
+            found.append(path)
         if len(found) > MAX_FILES:
-            raise RequestError(f"more than {MAX_FILES} files to import: give only the masks")
+            raise RequestError(f"more than {MAX_FILES} files to import: give only the labels")
     unique = {path.resolve(): path for path in found}
     return list(unique.values())
 
@@ -76,12 +84,7 @@ def _wanted(path: Path) -> bool:
     """Whether a file in a folder is meant: the other files of an export are not."""
     if path.name.startswith(".") or path.name in NO_LABELS:
         return False
-    return path.suffix.lower() in _RASTER | _VECTOR
-
-
-def is_raster(path: Path) -> bool:
-    """Whether a source is a PNG (else it is GeoJSON)."""
-    return path.suffix.lower() in _RASTER
+    return path.suffix.lower() in _ENDINGS
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -92,43 +95,74 @@ def read_bounded(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror or error}") from None
     if len(data) > limit:
-        raise RequestError(f"is larger than {limit} bytes: this is no mask")
+        raise RequestError(f"is larger than {limit} bytes: this is no file of labels")
     if not data:
         raise RequestError("is empty: save it again")
     return data
 
 
-def match(stem: str, inside: str | None, ids: frozenset[str]) -> Match:
-    """The candidate a file with name `stem` and id `inside` labels. MatchError if there is none.
+def match(stem: str, inside: str | None, ids: frozenset[str], picture: str | None = None) -> Match:
+    """The candidate that a drawing labels. MatchError if there is none.
 
-    A name that carries the full id of another candidate than the file itself says is refused: one
-    of them is wrong, and nobody can tell which.
+    stem     name of the file without its ending; "" for a file about several pictures
+    inside   the id that the file gives
+    picture  what the file calls the picture that was labelled
+
+    Where two of them name two candidates, that is refused: one is wrong, and nobody can tell which.
     """
-    words = _PREFIX.findall(stem.lower())
-    named = [word for word in words if word in ids]
+    named = {word for word in _words(stem) if word in ids}
+    shown = {word for word in _words(picture or "") if word in ids}
     if inside is not None:
         if inside not in ids:
             raise MatchError(
                 f"belongs to candidate {inside}, which this run's generator did not make: "
                 "annotations are valid for one generator; export its candidates and label those"
             )
-        others = [word for word in named if word != inside]
-        if others:
+        _refuse_other(named - {inside}, inside)
+        for other in shown - {inside}:
             raise MatchError(
-                f"is named after candidate {others[0]} but says inside that it belongs to "
-                f"{inside}: label the right picture, or rename the file"
+                f"says that it belongs to candidate {inside} but was drawn on the picture of "
+                f"{other}: label the right picture"
             )
         return Match(inside, MatchedBy.CONTENT)
-    if len(set(named)) > 1:
-        raise MatchError(f"names several candidates ({', '.join(named)}): keep one id in its name")
+    if len(shown) == 1:
+        (only,) = shown
+        _refuse_other(named - shown, only)
+        return Match(only, MatchedBy.PICTURE)
+    for several in (shown, named):
+        if len(several) > 1:
+            raise MatchError(
+                f"names several candidates ({', '.join(sorted(several))}): keep one id in its name"
+            )
     if named:
-        return Match(named[0], MatchedBy.NAME)
+        return Match(named.pop(), MatchedBy.NAME)
+    words = _words(picture or "") or _words(stem)
     partly = {identity for word in words for identity in ids if identity.startswith(word)}
     if len(partly) == 1:
         return Match(partly.pop(), MatchedBy.PART_OF_NAME)
     if partly:
         raise MatchError("its name begins the ids of several candidates: use the full id")
+    lengths = {len(identity) for identity in ids}
+    for word in words:
+        if len(word) in lengths:
+            raise MatchError(
+                f"is named after candidate {word}, which this run's generator did not make: "
+                "annotations are valid for one generator; export its candidates and label those"
+            )
     raise MatchError(
         "is of no candidate of this run: its name holds no candidate id and there is none inside. "
         "Keep the exported file name, or write the id into it"
     )
+
+
+def _words(name: str) -> list[str]:
+    """What may be an id, or the beginning of one, in a name."""
+    return _PREFIX.findall(name.lower())
+
+
+def _refuse_other(named: set[str], inside: str) -> None:
+    for other in sorted(named):
+        raise MatchError(
+            f"is named after candidate {other} but says inside that it belongs to {inside}: label "
+            "the right picture, or rename the file"
+        )
