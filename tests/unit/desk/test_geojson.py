@@ -128,12 +128,13 @@ def test_what_is_no_geojson_is_refused(data: bytes) -> None:
 
 def test_ids_come_from_the_collection_or_from_each_feature() -> None:
     first, second = "a" * 32, "b" * 32
-    parsed = parse(
-        feature([box(0, 0, 1, 1)]),
+    whole = parse(feature([box(0, 0, 1, 1)]), properties={"hdgan-candidate": first})
+    assert [drawing.candidate for drawing in whole.drawings] == [first]
+    each = parse(
+        feature([box(0, 0, 1, 1)], metadata={"hdgan-candidate": first}),
         feature([box(0, 0, 1, 1)], metadata={"hdgan-candidate": second}),
-        properties={"hdgan-candidate": first},
     )
-    assert {drawing.candidate for drawing in parsed.drawings} == {first, second}
+    assert {drawing.candidate for drawing in each.drawings} == {first, second}
 
 
 def test_unknown_classes_other_scales_and_slivers_are_problems() -> None:
@@ -144,3 +145,24 @@ def test_unknown_classes_other_scales_and_slivers_are_problems() -> None:
     )
     assert ["unknown class" in problems[0], "another scale" in problems[1]] == [True, True]
     assert "no pixel centre" in problems[2]
+
+
+def test_a_shape_copied_from_another_picture_is_refused() -> None:
+    own, other = "a" * 32, "b" * 32
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 0]]]}
+
+    def feature(identity: str | None) -> dict[str, Any]:
+        properties: dict[str, Any] = {"classification": {"name": "stroma"}}
+        if identity is not None:
+            properties["metadata"] = {"hdgan-candidate": identity}
+        return {"type": "Feature", "geometry": square, "properties": properties}
+
+    document = {
+        "type": "FeatureCollection",
+        "properties": {"hdgan-candidate": own},
+        "features": [feature(None), feature(own), feature(other)],
+    }
+    reading = read_labels(json.dumps(document).encode())
+    assert [len(one.areas) for one in reading.drawings] == [2]
+    (problem,) = reading.problems
+    assert problem.startswith(f"feature 3: is of candidate {other}, but its file is of {own}")
