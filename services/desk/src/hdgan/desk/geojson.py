@@ -36,8 +36,8 @@ def read_geojson(document: Any) -> Reading:
                 candidate = candidate_id(_properties(feature), where) or common
                 if common is not None and candidate != common:
                     raise ValueError(
-                        f"{where}: is of candidate {candidate}, but its file is of {common}: it was "
-                        "copied from another picture; delete it, or draw it again"
+                        f"{where}: is of candidate {candidate}, but its file is of {common}: it "
+                        "was copied from another picture; delete it, or draw it again"
                     )
             except ValueError as error:
                 result.problems.append(str(error))
