@@ -158,14 +158,21 @@ def test_the_three_questions_are_answered_first(run: TinyRun) -> None:
     run.finish()
     text = plain(render_report(open_run(run.file, None)))
     assert (
-        "Macro Dice 0.951 (95 %: 0.931 to 0.971) on 2 generated test images; RGB alone gives "
-        "0.800. Weakest class: glass with 0.951." in text
+        "Macro Dice 0.951 (95 %: 0.931 to 0.971) on 2 generated test images; the best baseline, "
+        "RGB and blurred RGB, gives 0.850. Weakest class: glass with 0.951." in text
     )
     assert "Not yet. Not released. tiny has no release yet. No gate was set" in text
+    assert "does better" not in text
     run.release()
     text = plain(render_report(open_run(run.file, None)))
     assert "Yes. Released as tiny-" in text
     assert "which is the latest release of tiny." in text
+
+
+def test_a_baseline_that_does_better_is_for_a_person_to_know(run: TinyRun) -> None:
+    run.finish(dice=0.84)
+    text = plain(render_report(open_run(run.file, None)))
+    assert "RGB and blurred RGB does better (0.850) than the classifier (0.840)" in text
 
 
 def test_gates_say_what_was_measured_against_which_bound(run: TinyRun) -> None:

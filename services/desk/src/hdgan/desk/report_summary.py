@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hdgan.desk.report_scores import BASELINE_TITLES
 from hdgan.desk.report_text import counted, interval, is_number, listed, number, percent
 from hdgan.desk.report_training import ALARMING_COPIES
 
@@ -47,13 +48,26 @@ def is_it_good(context: Context, scores: Mapping[str, Any] | None) -> str:
     between = interval(dice.get("macroInterval95"))
     text += f" (95 %: {between})" if between else ""
     text += f" on {test.get('images')} generated test images"
-    rgb = scores.get("baselines", {}).get("rgb", {}).get("test", {}).get("dice", {}).get("macro")
-    text += f"; RGB alone gives {number(rgb)}." if is_number(rgb) else "."
+    rival = best_baseline(scores)
+    text += f"; the best baseline, {rival[0]}, gives {number(rival[1])}." if rival else "."
     classes = {str(n): v for n, v in dice.get("perClass", {}).items() if is_number(v)}
     if classes:
         weakest = min(classes, key=lambda name: float(classes[name]))
         text += f" Weakest class: {weakest} with {number(classes[weakest])}."
     return text + _against_release(context.get("comparison"))
+
+
+def best_baseline(scores: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Name and macro Dice of the best of what the ensemble has to beat; None without any."""
+    found = []
+    for name, one in scores.get("baselines", {}).items():
+        macro = one.get("test", {}).get("dice", {}).get("macro")
+        if is_number(macro):
+            found.append((float(macro), BASELINE_TITLES.get(name, name)))
+    if not found:
+        return None
+    macro, title = max(found)
+    return title, macro
 
 
 def _against_release(comparison: Context | None) -> str:
@@ -116,6 +130,13 @@ def needs_a_person(context: Context, scores: Mapping[str, Any] | None) -> list[s
         )
     if scores:
         dice = scores.get("test", {}).get("dice", {}).get("perClass", {})
+        macro = scores.get("test", {}).get("dice", {}).get("macro")
+        rival = best_baseline(scores)
+        if rival and is_number(macro) and macro < rival[1]:
+            found.append(
+                f"The baseline {rival[0]} does better ({number(rival[1])}) than the classifier "
+                f"({number(macro)}): features of the generator do not help here."
+            )
         weak = [str(n) for n, value in dice.items() if is_number(value) and value < WEAK_DICE]
         if weak:
             found.append(f"Dice below {WEAK_DICE:g}: {listed(weak)}. Label more of it.")
