@@ -18,7 +18,7 @@ from hdgan.core.materialise import materialise
 from hdgan.core.request import parse_request, read_part, read_request
 from hdgan.core.sections import ClassConfig
 from hdgan.core.slides import take_snapshot
-from hdgan.desk.sources import find_sources
+from hdgan.desk.sources import find_sources, read_bounded
 from support.fuzzing import MemoryStore
 from support.tiny_dataset import write_dataset
 
@@ -137,6 +137,13 @@ def test_a_pipe_among_masks_is_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"x")
     assert find_sources([tmp_path]) == [tmp_path / "b.png"]
+    # One that is named itself is not waited for.
+    with pytest.raises(RequestError, match="no ordinary file"):
+        read_bounded(tmp_path / "a.png", 100)
+    assert read_bounded(tmp_path / "b.png", 1) == b"x"
+    (tmp_path / "b.png").write_bytes(b"xy")
+    with pytest.raises(RequestError, match="is larger than 1 bytes"):
+        read_bounded(tmp_path / "b.png", 1)
 
 
 def test_no_more_is_read_than_is_allowed(tmp_path: Path) -> None:

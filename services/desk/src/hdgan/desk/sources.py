@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from hdgan.core.bounded_reading import TooLarge, read_file
 from hdgan.core.errors import RequestError
 from hdgan.desk.export_layout import LABELS_FOLDER, NO_LABELS
 
@@ -90,12 +91,11 @@ def _wanted(path: Path) -> bool:
 def read_bounded(path: Path, limit: int) -> bytes:
     """The file's bytes. RequestError (without its name) when unreadable or larger than `limit`."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = read_file(path, limit)
+    except TooLarge:
+        raise RequestError(f"is larger than {limit} bytes: this is no file of labels") from None
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror or error}") from None
-    if len(data) > limit:
-        raise RequestError(f"is larger than {limit} bytes: this is no file of labels")
     if not data:
         raise RequestError("is empty: save it again")
     return data
