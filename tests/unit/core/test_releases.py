@@ -306,6 +306,18 @@ def test_a_dataset_is_compared_with_the_release_it_takes_over_from(store: Store)
     assert before(three) == one.name
 
 
+def test_what_only_advises_what_to_label_is_in_no_release() -> None:
+    dataset = InputRef(stage="dataset", key="1" * 64, content_digest="2" * 64)
+    made_from = {"dataset": dataset, "tiler": dataset.model_copy(update={"stage": "tiler"})}
+    advice = {one: dataset.model_copy(update={"stage": one}) for one in ("ranking", "reranking")}
+    with_advice, without = (
+        release_of(small_run(), SLIDES, Observed(found), START)
+        for found in ({**advice, **made_from}, made_from)
+    )
+    assert with_advice == without
+    assert list(without.artifacts) == ["dataset", "tiler"]
+
+
 def test_what_has_not_passed_its_gates_cannot_be_released(store: Store) -> None:
     for passed in (False, None):
         shut = GateVerdict(name="minPairs", limit=4, passed=passed, sentence="3 pairs")

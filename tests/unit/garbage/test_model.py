@@ -173,8 +173,8 @@ class Artifacts(RuleBasedStateMachine):
         number = self.count
 
         def work(store: Any, actor: Actor | None) -> None:
-            write(store, KEYS[key], f"run-{number}", b"writer %d" % number, adopts, enter)
-            self.relying.append((key, self.hours))
+            if write(store, KEYS[key], f"run-{number}", b"writer %d" % number, adopts, enter):
+                self.relying.append((key, self.hours))
 
         def enter(what: str) -> None:
             self._enter(self._actor_of(number), what)
@@ -328,8 +328,10 @@ class Artifacts(RuleBasedStateMachine):
 
 def write(
     store: Any, key: str, run: str, content: bytes, adopts: bool, enter: Callable[[str], None]
-) -> None:
-    """What a run and its stage do: pin, look, take over, make, commit, clear away, use."""
+) -> bool:
+    """What a run and its stage do: pin, look, take over, make, commit, clear away, pin and look
+    again. False if it is not there then, as after a sleep longer than pins keep: a run would make
+    it once more."""
     pins = Pins(store, run)
     pins.add([(STAGE, key)])
     if open_artifact(store, STAGE, key) is None:
@@ -347,6 +349,7 @@ def write(
         enter("")
         WorkState(store, STAGE, key, "none").discard()
     pins.renew()
+    return open_artifact(store, STAGE, key) is not None
 
 
 def release_of(artifact: Artifact, number: int) -> Release:

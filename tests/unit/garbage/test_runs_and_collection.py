@@ -45,15 +45,15 @@ def test_what_a_run_has_made_is_kept_while_it_may_go_on(bench: Bench) -> None:
     aging = Aging(bench.folder / "store")
     report = collected_after(aging, 20)
     assert (report.garbage, report.unknown) == ([], [])
-    # It waits for a person, who may take long: candidates and their generator are for him. Its
-    # tiles have gone, but for those whose folds the dataset keeps.
+    # It waits for a person, who may take long: candidates, how they are ranked, and their
+    # generator are for him. Its tiles have gone, but for those whose folds the dataset keeps.
     report = collected_after(aging, 100)
-    assert stages(aging) == ["candidates", "gan-trainer", "tiler"]
+    assert stages(aging) == ["candidates", "gan-trainer", "ranking", "tiler"]
     bench.annotate("train", "val", "test")
     bench.starts()
     done = bench.run()
     assert done.outcome == "Released"
-    assert bench.starts() == ["extractor:ok", "classifier:ok", "dataset:ok"]
+    assert bench.starts() == ["extractor:ok", "classifier:ok", "reranking:ok", "dataset:ok"]
 
 
 def test_of_a_released_run_all_is_kept_and_of_others_nothing(bench: Bench) -> None:
@@ -63,13 +63,14 @@ def test_of_a_released_run_all_is_kept_and_of_others_nothing(bench: Bench) -> No
     released = stages(aging)
     other = changed("metadata.name", "other", changed("spec.classifier.epochs", 3))
     assert bench.run(changed("spec.gates.minMacroDice", 0.95, other)).outcome == "GateFailed"
-    assert stages(aging) == sorted([*released, "classifier"])
+    assert stages(aging) == sorted([*released, "classifier", "reranking"])
     report = collected_after(aging, 400)
     assert (report.garbage, report.unknown) == ([], [])
-    assert stages(aging) == released
+    # What to label, and what to label next, is in no release: whoever runs the run again is told.
+    assert stages(aging) == [one for one in released if one not in ("ranking", "reranking")]
     bench.starts()
     assert bench.run().outcome == "Released"
-    assert bench.starts() == []
+    assert bench.starts() == ["reranking:ok"]
 
 
 def test_folds_are_noted_though_the_runner_ended_right_after_the_tiler(bench: Bench) -> None:

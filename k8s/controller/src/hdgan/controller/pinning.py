@@ -10,6 +10,7 @@ from typing import Final
 from hdgan.controller.status import FINAL, RunStatus
 from hdgan.core.errors import HdganError
 from hdgan.core.pins import Pins, Place, Purpose
+from hdgan.core.pipeline import CHOSEN_FROM
 from hdgan.core.store import Store
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def needed_by(status: RunStatus) -> list[tuple[list[Place], Purpose]]:
     places += [(one.name, one.key) for one in status.stages if one.key is not None]
     needed: list[tuple[list[Place], Purpose]] = [([place], "use") for place in places]
     if status.phase == "AwaitingAnnotation":
-        waiting = [place for place in places if place[0] in ("gan-trainer", "candidates")]
+        waiting = [place for place in places if place[0] in CHOSEN_FROM]
         needed.append((waiting, "annotation"))
     return needed
 

@@ -16,6 +16,7 @@ from hdgan.core.json_documents import parse_json
 from hdgan.core.pins import Pins
 from hdgan.core.pipeline import (
     ANNOTATIONS,
+    CHOSEN_FROM,
     External,
     Observed,
     annotations_lack,
@@ -101,7 +102,7 @@ def observe(
         if node.name == "drift":
             drift = drift_kid(artifact)
     if pins is not None and "candidates" in found and ANNOTATIONS not in found:
-        waited_for = (found[name] for name in ("gan-trainer", "candidates"))
+        waited_for = (one for name, one in found.items() if name in CHOSEN_FROM)
         pins.add(((one.stage, one.key) for one in waited_for), "annotation")
     return Observed(found, lack, measure(store, run, found, known), drift)
 

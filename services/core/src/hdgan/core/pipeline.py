@@ -48,6 +48,8 @@ RERANKING: Final = "reranking"
 ADVICE: Final = frozenset({RANKING, RERANKING})
 """Nodes that tell a person which candidates to label, before the first labels and after them.
 Nothing is made from what they make, so it enters no release."""
+CHOSEN_FROM: Final = frozenset({"gan-trainer", "candidates", RANKING})
+"""Nodes whose artifacts a person who is to label needs, for as long as that takes."""
 
 
 @dataclass(frozen=True)

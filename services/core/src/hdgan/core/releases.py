@@ -25,6 +25,7 @@ from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
 from hdgan.core.gates import GateVerdict
 from hdgan.core.pipeline import (
+    ADVICE,
     External,
     Observed,
     frozen_run,
@@ -122,8 +123,10 @@ def release_of(
     run: DatasetRun, external: External, observed: Observed, created: datetime
 ) -> Release:
     """The release of a run that is resolved and whose dataset exists. Its name follows from the
-    run's name and its artifacts."""
-    artifacts = dict(sorted(observed.artifacts.items()))
+    run's name and its artifacts, those that only advise what to label left out."""
+    artifacts = {
+        name: one for name, one in sorted(observed.artifacts.items()) if name not in ADVICE
+    }
     digests = {name: one.content_digest for name, one in artifacts.items()}
     return Release(
         dataset=run.dataset_name,

@@ -46,8 +46,9 @@ from hdgan.desk.png_text import with_candidate_id
 from hdgan.desk.qupath_project import ProjectImage
 from hdgan.desk.splits import Split
 
-_RESERVE = 16 << 20
-"""Bytes for everything but pictures: masks and shapes of before, the contact sheet."""
+_BESIDE_EACH = 256 << 10
+"""Bytes beside each picture and a quarter of its own: its mask and shapes of before, its place in
+the contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def export_candidates(
             _refuse_others(folder, {picture_name(*item) for item in assigned.items()})
         sizes = {one: candidates.png_size(one) for one in assigned}
         missing = [sizes[one] for one, split in assigned.items() if not _exists(folder, one, split)]
-        require_space(folder, sum(missing) + (_RESERVE if missing else 0), "the export")
+        room = sum(size + size // 4 + _BESIDE_EACH for size in missing)
+        require_space(folder, room, "the export")
         target.save()
         images, thumbnails = _write_pictures(target, candidates, assigned)
         labelled = _write_labels(target, images, classes, before)
