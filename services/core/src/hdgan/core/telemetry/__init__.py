@@ -1,0 +1,1 @@
+"""What hdgan tells Prometheus: every series it has, and who fills them."""
