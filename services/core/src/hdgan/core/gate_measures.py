@@ -11,10 +11,11 @@ from typing import Any
 from hdgan.core.artifact import Artifact, open_artifact
 from hdgan.core.errors import InputMissing
 from hdgan.core.gates import Evaluation, Measured, Scores, Size, Standing, finite
-from hdgan.core.json_documents import parse_json
+from hdgan.core.json_documents import MAX_BYTES, JsonError, parse_json
 from hdgan.core.releases import before_it, read_release
 from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun
+from hdgan.core.score_documents import scores_on_test_images, within
 from hdgan.core.store import Store
 
 
@@ -44,15 +45,8 @@ def measure(
 
 def scores_of(classifier: Artifact) -> Scores:
     """Macro Dice, and IoU by class, on the test images."""
-    test = _within(_document(classifier, "scores.json"), "test")
-    classes = _within(test, "iou", "perClass")
-    return Scores(
-        classifier.content_digest,
-        finite(_within(test, "dice", "macro")),
-        {str(name): finite(value) for name, value in classes.items()}
-        if isinstance(classes, dict)
-        else None,
-    )
+    found = scores_on_test_images(_document(classifier, "scores.json"))
+    return Scores(classifier.content_digest, found.macro_dice, found.class_iou)
 
 
 def evaluation_of(generator: Artifact) -> Evaluation:
@@ -63,14 +57,14 @@ def evaluation_of(generator: Artifact) -> Evaluation:
             lack="nothing was measured when it was trained: ganTrainer.featureExtractor was none",
         )
     document = _document(generator, "evaluation.json")
-    reason = _within(document, "reason")
-    name = _within(document, "extractor", "name")
+    reason = within(document, "reason")
+    name = within(document, "extractor", "name")
     return Evaluation(
         generator.content_digest,
-        kid=finite(_within(document, "kid", "whole", "mean")),
-        kid_error=finite(_within(document, "kid", "whole", "standard_error")),
+        kid=finite(within(document, "kid", "whole", "mean")),
+        kid_error=finite(within(document, "kid", "whole", "standard_error")),
         extractor=name[:200] if isinstance(name, str) else "",
-        memorisation=finite(_within(document, "memorisation", "share")),
+        memorisation=finite(within(document, "memorisation", "share")),
         lack=reason if isinstance(reason, str) else "",
     )
 
@@ -122,15 +116,10 @@ def _opened(store: Store, reference: InputRef) -> Artifact:
     return artifact
 
 
-def _within(document: Any, *names: str) -> Any:
-    """What a JSON document has under names inside one another; None where it has not."""
-    for name in names:
-        document = document.get(name) if isinstance(document, dict) else None
-    return document
-
-
 def _document(artifact: Artifact, name: str) -> Any:
     try:
+        if artifact.entry(name).size > MAX_BYTES:
+            raise JsonError(f"it has {artifact.entry(name).size} bytes")
         return parse_json(artifact.read(name))
     except ValueError as error:
         raise InputMissing(f"{artifact.uri(name)} is not JSON: {error}") from error

@@ -12,6 +12,7 @@ from hdgan.core.errors import InputMissing, KeyMissing, StoreError
 from hdgan.core.json_documents import parse_object
 from hdgan.core.releases import Release, before_it, read_release
 from hdgan.core.run import ClassConfig, DatasetRun
+from hdgan.core.score_documents import scores_on_test_images
 from hdgan.core.status_file import MAX_STATUS_BYTES
 from hdgan.core.store import Store
 from hdgan.core.well_formed import well_formed
@@ -79,18 +80,13 @@ def measures(artifacts: Mapping[str, Artifact], classes: Sequence[ClassConfig]) 
 
 
 def _of_classifier(classifier: Artifact) -> dict[str, Any]:
-    test = read_json(classifier, "scores.json").get("test") or {}
-
-    def per_class(metric: str) -> dict[str, float | None]:
-        found = (test.get(metric) or {}).get("perClass") or {}
-        return {str(name): _number(value) for name, value in found.items()}
-
+    found = scores_on_test_images(read_json(classifier, "scores.json"))
     return {
-        "macro_dice": _number((test.get("dice") or {}).get("macro")),
-        "macro_iou": _number((test.get("iou") or {}).get("macro")),
-        "ece": _number(test.get("ece")),
-        "class_dice": per_class("dice"),
-        "class_iou": per_class("iou"),
+        "macro_dice": found.macro_dice,
+        "macro_iou": found.macro_iou,
+        "ece": found.ece,
+        "class_dice": found.class_dice,
+        "class_iou": found.class_iou,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from hdgan.core.artifact import Artifact
 from hdgan.core.pipeline import ANNOTATIONS, GATE, NodeStatus
-from hdgan.desk.report_text import NOTHING, duration, is_number
+from hdgan.core.stage_cost import read_cost
+from hdgan.desk.report_text import NOTHING, duration
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,14 @@ def costs(
 
 def cost_of(run: str, stage: str, info: Mapping[str, Any]) -> Cost:
     """What run-info.json of a stage says."""
-    seconds, processes = info.get("seconds"), info.get("processes", 1)
-    maker = str(info.get("run") or "")
+    found = read_cost(info)
     return Cost(
         stage=stage,
-        seconds=float(seconds) if is_number(seconds) and seconds >= 0 else None,
-        device=str(info.get("device") or NOTHING),
-        processes=processes if isinstance(processes, int) and 0 < processes < 100_000 else 1,
-        started=str(info.get("startedAt") or "").replace("T", " ").replace("Z", " UTC"),
-        made_by="" if maker in ("", run) else maker,
+        seconds=found.seconds,
+        device=found.device or NOTHING,
+        processes=found.processes,
+        started=found.started.replace("T", " ").replace("Z", " UTC"),
+        made_by="" if found.paid_by(run) else found.made_by,
     )
 
 

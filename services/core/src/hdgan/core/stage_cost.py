@@ -1,0 +1,54 @@
+"""What an artifact's `run-info.json` says of the attempt that made it: how long it took, on what,
+and for which run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hdgan.core.gates import finite
+
+MOST_PROCESSES: Final = 100_000
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Of one attempt: the one that ended well. What it went on from is not in it."""
+
+    seconds: float | None = None
+    """None: not known."""
+    device: str = ""
+    """`cpu`, `cuda`; empty: not known."""
+    processes: int = 1
+    """That worked together, each on a device of its own."""
+    started: str = ""
+    """As it is written: ISO 8601 in UTC."""
+    made_by: str = ""
+    """Name of the run that had it made; empty: not known."""
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Seconds times processes."""
+        return None if self.seconds is None else self.seconds * self.processes
+
+    def paid_by(self, run: str) -> bool:
+        """Whether this run had it made. One that nobody is named for counts as its own."""
+        return self.made_by in ("", run)
+
+
+def read_cost(info: Mapping[str, Any]) -> StageCost:
+    """Out of a document of any form: what is missing or makes no sense is not known."""
+    seconds, processes = finite(info.get("seconds")), info.get("processes", 1)
+    sensible = isinstance(processes, int) and not isinstance(processes, bool)
+    return StageCost(
+        seconds=seconds if seconds is not None and seconds >= 0 else None,
+        device=_text(info.get("device")),
+        processes=processes if sensible and 0 < processes < MOST_PROCESSES else 1,
+        started=_text(info.get("startedAt")),
+        made_by=_text(info.get("run")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value[:200] if isinstance(value, str) else ""
