@@ -304,14 +304,16 @@ RUN_STAGE_STATE = _metric(
 RUN_STAGE_SECONDS = _metric(
     "hdgan_run_stage_duration_seconds",
     "gauge",
-    "How long the attempt took that made the stage's artifact.",
+    "How long the attempt took that made the stage's artifact, whichever run had it made. Of parts:"
+    " what put their pieces together.",
     "run",
     labels=(*RUN, "stage"),
 )
 RUN_STAGE_DEVICE = _metric(
     "hdgan_run_stage_device_seconds",
     "gauge",
-    "What that cost: its duration times the number of processes, by device.",
+    "What that cost, by device: its duration times the number of processes; absent where another"
+    " run has paid for it.",
     "run",
     labels=(*RUN, "stage", "device"),
 )
@@ -391,8 +393,8 @@ DATASET_RELEASED = _metric(
 DATASET_CONFIRMED = _metric(
     "hdgan_dataset_last_success_timestamp_seconds",
     "gauge",
-    "When a run last ended well: made the latest release, or found it unchanged; in seconds since"
-    " 1970.",
+    "When a run last ended well, Released or Unchanged, as far as its run or the latest release"
+    " still tells; in seconds since 1970.",
     "dataset",
     labels=DATASET,
 )
@@ -419,7 +421,7 @@ CONTROLLER_SEEN = _metric(
 CONTROLLER_JOBS = _metric(
     "hdgan_controller_jobs",
     "gauge",
-    "Jobs of stages by state: pending, running, suspended.",
+    "Jobs that are not over by state: pending, running (one of its pods is), suspended.",
     "controller",
     labels=("run_namespace", "state"),
 )
@@ -433,7 +435,8 @@ CONTROLLER_RUNS = _metric(
 CONTROLLER_ENDS = _metric(
     "hdgan_controller_attempts_ended_total",
     "counter",
-    "Attempts at stages that ended, by how: Succeeded, or the reason in the run's status.",
+    "Attempts at stages that ended, by how: Succeeded, Suspended, or the reason in the run's"
+    " status. One that several runs share counts for each of them.",
     "controller",
     labels=("run_namespace", "stage", "reason"),
 )
