@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 
 from hdgan.controller.health import Health
 from hdgan.core.errors import RequestError
@@ -17,6 +18,8 @@ class Fake:
 
     def __init__(self, *unseen: str, works: bool = True) -> None:
         self._unseen, self._works = list(unseen), works
+        self.series = CollectorRegistry()
+        Gauge("hdgan_of_its_own", "What a controller tells.", registry=self.series).set(7)
 
     def works(self) -> bool:
         return self._works
@@ -45,6 +48,7 @@ def test_who_waits_to_lead_is_ready(health: Health) -> None:
     assert asked(health, "/livez") == (200, "ok\n")
     assert asked(health, "/readyz") == (200, "ok: waiting to lead\n")
     assert "hdgan_controller_leading 0.0" in asked(health, "/metrics")[1]
+    assert "hdgan_controller_namespace_seen{" not in asked(health, "/metrics")[1]
     assert asked(health, "/")[0] == 404
 
 
@@ -55,9 +59,12 @@ def test_a_leader_is_ready_while_it_sees_anything(health: Health) -> None:
     status, words = asked(health, "/readyz")
     assert (status, "cannot list or watch b" in words) == (200, True)
     metrics = asked(health, "/metrics")[1]
-    assert 'hdgan_controller_namespace_seen{namespace="a"} 1.0' in metrics
-    assert 'hdgan_controller_namespace_seen{namespace="b"} 0.0' in metrics
+    assert 'hdgan_controller_namespace_seen{run_namespace="a"} 1.0' in metrics
+    assert 'hdgan_controller_namespace_seen{run_namespace="b"} 0.0' in metrics
     assert "hdgan_controller_leading 1.0" in metrics
+    assert "hdgan_of_its_own 7.0" in metrics
+    health.controller = None
+    assert "hdgan_of_its_own" not in asked(health, "/metrics")[1]
     health.controller = Fake("a", "b")
     assert asked(health, "/readyz")[0] == 503
     assert asked(health, "/livez")[0] == 200
@@ -72,3 +79,9 @@ def test_a_controller_whose_threads_end_is_not_alive(health: Health) -> None:
 def test_a_port_that_is_taken_is_named(health: Health) -> None:
     with pytest.raises(RequestError, match=f"port {health.port} .healthPort."):
         Health(health.port, ["a"])
+
+
+def test_what_else_the_process_tells_is_added(health: Health) -> None:
+    Gauge("hdgan_of_stores", "What stores tell.", registry=health.registry).set(3)
+    assert "hdgan_of_stores 3.0" in asked(health, "/metrics")[1]
+    assert "process_cpu_seconds_total" in asked(health, "/metrics")[1]

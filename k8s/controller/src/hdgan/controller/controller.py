@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +14,7 @@ from hdgan.controller import api as paths
 from hdgan.controller.actions import CreateJob, Observe, Pin, Publish, ReadSavedStep
 from hdgan.controller.api import Api, ApiError, Conflict, Document, NotFound
 from hdgan.controller.carrying_out import CarryingOut
+from hdgan.controller.controller_series import ControllerSeries, JobState, Outcome, RunBook
 from hdgan.controller.decide import decide
 from hdgan.controller.events import events_between
 from hdgan.controller.facts import (
@@ -32,9 +33,11 @@ from hdgan.controller.progress_poll import ask
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.reading import read_status, run_facts, store_name
 from hdgan.controller.reporting import report_unit, wanted_report
+from hdgan.controller.run_looks import known_run
 from hdgan.controller.settings import DEFAULT_STORE, Settings
 from hdgan.controller.situation import Limits, RunFacts, Seen
 from hdgan.controller.status import ProgressStatus, RunStatus
+from hdgan.controller.store_looks import REFRESH_SECONDS, StoreLooks
 from hdgan.controller.unit import Unit
 from hdgan.controller.watching import Watched
 from hdgan.core.errors import HdganError
@@ -58,9 +61,17 @@ NOT_REFUSED = frozenset({0, 409, 429})
 """No answer, a conflict, too many requests: it is tried again without a word."""
 STALE_SECONDS = 300.0
 """How old a view of a namespace may be before nothing is decided on it."""
+OVERTAKEN_SECONDS = 0.5
+"""When a run is looked at again that has changed while it was looked at."""
+FIRST_SERIES_SECONDS = 1.0
+"""When stores are looked at first for series: what was listed is known by then."""
 
 Key = tuple[str, str]
 """Namespace and name of a run."""
+
+
+class _Overtaken(HdganError):
+    """A run has changed while it was looked at; the watch will tell how."""
 
 
 @dataclass
@@ -116,6 +127,16 @@ class Controller:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._spaces = {one.name: self._watch(one.name) for one in settings.namespaces}
+        self._runs = RunBook()
+        self._store_looks = StoreLooks(
+            [(one.name, store) for one in settings.namespaces for store in one.stores],
+            lambda place: self._stores.get(*place),
+            lambda place: self._stores.forget(*place),
+        )
+        self.series = ControllerSeries(
+            self._runs, self._store_looks, jobs=self._job_states, due=self._queue.due
+        )
+        """What it tells Prometheus."""
 
     def start(self) -> None:
         """List everything, then begin. A namespace that cannot be listed is seen to once it can;
@@ -135,6 +156,7 @@ class Controller:
             logger.error("not listed yet, see above why: %s", ", ".join(unseen))
         work = [self._work] * WORKERS
         work += [self._poll_progress, self._poll_annotations, self._keep_pins]
+        work += [self._refresh_series]
         for number, target in enumerate(work):
             thread = threading.Thread(target=target, name=f"controller-{number}", daemon=True)
             thread.start()
@@ -143,6 +165,7 @@ class Controller:
     def stop(self) -> None:
         """End all work that is under way, and wait for it."""
         self._stop.set()
+        self._store_looks.stop()
         self._queue.close()
         for space in self._spaces.values():
             for watched in space.watches:
@@ -199,7 +222,9 @@ class Controller:
 
     def _run_changed(self, namespace: str, document: Document) -> None:
         name = document["metadata"]["name"]
-        self._index(namespace, name, store_name(document), read_status(document))
+        status = read_status(document)
+        self._runs.note(known_run(namespace, document, status))
+        self._index(namespace, name, store_name(document), status)
         self._queue.add((namespace, name))
 
     def _index(self, namespace: str, name: str, store: str | None, status: RunStatus) -> None:
@@ -219,6 +244,7 @@ class Controller:
         self._memory.pop(key, None)
         self._written.pop(key, None)
         self._waiting.pop(key, None)
+        self._runs.forget(*key)
         for place, names in list(self._by_key.items()):
             if place[0] == key[0] and key[1] in names:
                 self._by_key[place] = names - {key[1]}
@@ -230,20 +256,26 @@ class Controller:
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
             again: float | None = AFTER_ERROR_SECONDS
+            outcome: Outcome = "error"
+            began = time.perf_counter()
             try:
                 again = self.reconcile(*key)
+                outcome = "ok"
+            except _Overtaken:
+                again, outcome = OVERTAKEN_SECONDS, "conflict"
             except HdganError as error:
                 logger.warning("%s/%s: %s", *key, error)
             except Exception:  # a bug met at one run must not end the work on the others
                 logger.exception("%s/%s", *key)
             finally:
+                self.series.reconciled(outcome, time.perf_counter() - began)
                 if again is not None:
                     self._queue.add(key, again)
                 self._queue.done(key)
 
     def reconcile(self, namespace: str, name: str) -> float | None:
         """Look, decide, write, do; returns when to look again (seconds; None: when something
-        changes)."""
+        changes). HdganError if it did not come to an end."""
         key = (namespace, name)
         space = self._spaces[namespace]
         if not space.seen:
@@ -269,9 +301,10 @@ class Controller:
             self._lead()
             try:
                 document = self._write(space, namespace, document, decision.status)
-            except (Conflict, NotFound):
-                return 0.5  # it has changed meanwhile; the watch will tell how
+            except (Conflict, NotFound) as error:
+                raise _Overtaken(str(error)) from error
             self._written[key] = time.monotonic()
+            self.series.status_written(namespace, run.status, decision.status)
             self._index(namespace, name, run.store_name, decision.status)
             for event in events_between(run.status, decision.status):
                 self._out.tell(run, event, now)
@@ -519,6 +552,23 @@ class Controller:
             except Exception:
                 logger.exception("pins")
 
+    def _refresh_series(self) -> None:
+        """Nobody who asks for series waits for a store."""
+        pause = FIRST_SERIES_SECONDS
+        while not self._stop.wait(pause):
+            try:
+                self._store_looks.refresh(self._runs.shown())
+            except Exception:
+                logger.exception("series")
+            pause = REFRESH_SECONDS
+
+    def _job_states(self) -> dict[str, list[JobState]]:
+        return {
+            name: job_states(space.jobs.all(), space.pods.all())
+            for name, space in self._spaces.items()
+            if space.seen
+        }
+
     def _list_annotations(self, place: tuple[str, str], runs: list[tuple[str, str]]) -> None:
         try:
             self._look_for_annotations(place, runs)
@@ -564,6 +614,23 @@ def at_work(run: RunFacts) -> tuple[Unit | None, int]:
 def key_of(document: Document) -> str:
     """The label that says for which artifact something is."""
     return str((document["metadata"].get("labels") or {}).get(KEY_LABEL, ""))
+
+
+def job_states(jobs: Iterable[Document], pods: Iterable[Document]) -> list[JobState]:
+    """The state of each Job that is not over: running as soon as one of its pods is."""
+    running = {
+        owner["uid"]
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") == "Running"
+        for owner in pod["metadata"].get("ownerReferences") or []
+    }
+    states: list[JobState] = []
+    for document in jobs:
+        job = job_facts(document)
+        if job is not None and job.live:
+            runs: JobState = "running" if job.uid in running else "pending"
+            states.append("suspended" if job.suspended else runs)
+    return states
 
 
 def is_live(document: Document) -> bool:

@@ -85,7 +85,8 @@ def decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision
     step = report_step(run, decision.status, seen, now)
     actions = decision.actions if step.create is None else (*decision.actions, step.create)
     waits = [one for one in (decision.look_again, step.look_again) if one is not None]
-    return Decision(step.status, actions, min(waits, default=None))
+    status = _say_awaiting(run.status, step.status, now)
+    return Decision(status, actions, min(waits, default=None))
 
 
 def _decide(run: RunFacts, seen: Seen, limits: Limits, now: datetime) -> Decision:
@@ -571,6 +572,13 @@ def _tidy(run: RunFacts, status: RunStatus, seen: Seen) -> Iterator[Action]:
             yield DisownJob(job.name)
         elif not job.has_ttl:
             yield SetTtl(job.name)
+
+
+def _say_awaiting(before: RunStatus, status: RunStatus, now: datetime) -> RunStatus:
+    """Say since when it waits for a person, for as long as it does."""
+    awaits = status.phase == "AwaitingAnnotation"
+    since = (before.awaiting_since or stamp(now)) if awaits else None
+    return status.model_copy(update={"awaiting_since": since})
 
 
 def _say_store(status: RunStatus, run: RunFacts, seen: Seen, now: datetime) -> RunStatus:

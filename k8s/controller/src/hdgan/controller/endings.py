@@ -443,6 +443,18 @@ NO_ARTIFACT: Final = Ending(
     "ArtifactMissing", "It ended well, but its artifact is not in the store", "bug"
 )
 
+FIXED_ENDINGS: Final = (
+    STALLED,
+    LOST,
+    JOB_DELETED,
+    DISRUPTED,
+    QUEUE_SUSPENDED,
+    PODS_GONE,
+    TOO_MANY_DISRUPTIONS,
+    NO_ARTIFACT,
+)
+"""Ends that no pod has to tell."""
+
 
 def starting(job: JobFacts, now: datetime, namespace: str) -> StartProblem | None:
     """Why a Job's pods do not run; None if they do, or it is over. Of one that is being deleted

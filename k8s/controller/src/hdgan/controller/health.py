@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from hdgan.core.errors import RequestError
+from hdgan.core.telemetry import catalogue
+from hdgan.core.telemetry.run_series import empty
 
 SECONDS = 10.0
 """How long a client may take to say what it wants."""
 
 
+class Series(Protocol):
+    """What a controller tells Prometheus."""
+
+    def collect(self) -> Iterable[Metric]:
+        """All of it, without waiting for anybody."""
+
+
 class Watchful(Protocol):
     """What is asked of a controller."""
+
+    @property
+    def series(self) -> Series:
+        """What it tells Prometheus."""
 
     def works(self) -> bool:
         """Whether all its threads live."""
@@ -59,22 +74,15 @@ def ready(controller: Watchful | None, namespaces: int) -> Answer:
 
 
 class Health:
-    """The server. `controller` is set once this replica leads."""
+    """The server. `controller` is set once this replica leads; what else the process has to tell
+    Prometheus may be added to `registry`."""
 
     def __init__(self, port: int, namespaces: list[str], host: str = "") -> None:
         self.controller: Watchful | None = None
-        self._namespaces = namespaces
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self._leading = Gauge(
-            "hdgan_controller_leading", "1 while this replica leads.", registry=self._registry
-        )
-        self._seen = Gauge(
-            "hdgan_controller_namespace_seen",
-            "1 while the namespace's objects can be listed and watched.",
-            ["namespace"],
-            registry=self._registry,
-        )
+        self.namespaces = namespaces
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_Shown(self))
         try:
             self._server = _Server((host, port), _handler(self._answer))
         except OSError as error:
@@ -102,28 +110,47 @@ class Health:
             case "/livez":
                 return live(self.controller)
             case "/readyz":
-                return ready(self.controller, len(self._namespaces))
+                return ready(self.controller, len(self.namespaces))
             case "/metrics":
-                return Answer(200, self._metrics())
+                return Answer(200, generate_latest(self.registry).decode())
             case _:
                 return Answer(404, "there are /livez, /readyz and /metrics\n")
 
-    def _metrics(self) -> str:
-        controller = self.controller
-        self._leading.set(controller is not None)
-        self._seen.clear()
+
+class _Shown(Collector):
+    """Whether the replica leads, what it cannot see, and all that it tells while it leads."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        controller = self._health.controller
+        leading, seen = empty(catalogue.CONTROLLER_LEADING), empty(catalogue.CONTROLLER_SEEN)
+        leading.add_metric([], float(controller is not None))
+        yield leading
         if controller is not None:
             unseen = controller.unseen()
-            for name in self._namespaces:
-                self._seen.labels(name).set(name not in unseen)
-        return generate_latest(self._registry).decode()
+            for name in self._health.namespaces:
+                seen.add_metric([name], float(name not in unseen))
+        yield seen
+        if controller is not None:
+            yield from controller.series.collect()
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: what is told depends on whether it leads."""
+        return iter(())
 
 
 class _Server(ThreadingHTTPServer):
-    """On all addresses, of IPv4 and IPv6 where there are both."""
+    """On one address; without a host on all, of IPv4 and IPv6 where there are both."""
 
-    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     daemon_threads = True
+
+    def __init__(self, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        one_of_ipv4 = bool(place[0]) and ":" not in place[0]
+        both = socket.has_dualstack_ipv6() and not one_of_ipv4
+        self.address_family = socket.AF_INET6 if both else socket.AF_INET
+        super().__init__(place, handler)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:

@@ -72,6 +72,12 @@ class DelayQueue(Generic[T]):
             self._closed = True
             self._change.notify_all()
 
+    def due(self) -> int:
+        """How many items are due and not taken yet."""
+        now = time.monotonic()
+        with self._change:
+            return sum(due <= now for due in self._due.values())
+
     def __len__(self) -> int:
         with self._change:
             return len(self._due) + len(self._at_work)

@@ -61,7 +61,8 @@ def run_facts(document: dict[str, Any], settings: Settings) -> RunFacts:
 
 def store_name(document: dict[str, Any]) -> str | None:
     """Name of the store a run says, as far as that is to be seen."""
-    resources = (document.get("spec") or {}).get("resources") or {}
+    spec = document.get("spec")
+    resources = spec.get("resources") if isinstance(spec, dict) else None
     name = resources.get("store") if isinstance(resources, dict) else None
     return name if isinstance(name, str) else None
 

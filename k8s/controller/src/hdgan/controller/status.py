@@ -161,6 +161,8 @@ class RunStatus(_Document):
     finished_at: Annotated[str, Field(max_length=32)] | None = None
     waiting_since: Annotated[str, Field(max_length=32)] | None = None
     """Since when it waits for its turn to start a Job."""
+    awaiting_since: Annotated[str, Field(max_length=32)] | None = None
+    """Since when it waits for annotations."""
     retry: Annotated[str, Field(max_length=64)] | None = None
     """The value of `spec.retry` that was acted on."""
     store: Annotated[str, Field(max_length=1100)] | None = None
