@@ -6,13 +6,14 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hdgan.controller.api import Api
 from hdgan.controller.attempt_ends import REASONS
-from hdgan.controller.controller import job_states
+from hdgan.controller.controller import Controller, job_states
 from hdgan.controller.controller_series import ControllerSeries, RunBook, by_phase, by_state
 from hdgan.controller.facts import (
     ATTEMPT_LABEL,
@@ -32,6 +33,7 @@ from hdgan.core.request import InputRef
 from hdgan.core.telemetry.catalogue import ALL, BY_SERIES
 from support.promtool import check_metrics, promtool_or_skip
 from unit.controller.test_health import asked
+from unit.controller.test_render import settings
 from unit.controller.test_run_looks import failed
 from unit.controller.test_store_looks import A, Stores, eventually
 from unit.core.telemetry.test_run_measures import TEST, made, table
@@ -131,15 +133,15 @@ def test_only_what_is_shown_is_read_of_stores(runs: RunBook) -> None:
     assert {one.name for one in runs.shown()} == {"live", "r-3", "r-4", "r-5", "r-6", "r-7"}
 
 
-def test_ends_of_attempts_rise_from_nothing(series: ControllerSeries) -> None:
+def test_ends_of_attempts_rise_from_nothing(series: ControllerSeries, runs: RunBook) -> None:
     def written(before: StageStatus, after: StageStatus) -> None:
         series.status_written("team", RunStatus(stages=[before]), RunStatus(stages=[after]))
 
     name = "hdgan_controller_attempts_ended_total"
-    fresh = StageStatus(name="tiler")
     at_work = StageStatus(name="tiler", attempt=1, over=False)
+    runs.note(known("rests", RunStatus(stages=[StageStatus(name="dataset", attempt=1)])))
     assert values(series, name) == {}
-    written(fresh, at_work)
+    runs.note(known("works", RunStatus(stages=[at_work])))  # whoever has begun it
     assert values(series, name) == {("team", "tiler", reason): 0.0 for reason in REASONS}
     written(at_work, at_work.model_copy(update={"over": True, "last_end": END}))
     written(at_work, at_work.model_copy(update={"over": True, "succeeded": "whole"}))
@@ -305,3 +307,27 @@ def test_a_thousand_runs_are_shown_in_no_time(tmp_path: Path) -> None:
     began = time.process_time()
     assert list(series.collect())
     assert time.process_time() - began < 5
+
+
+def test_a_run_whose_status_cannot_be_read_has_no_series() -> None:
+    """Another version of the controller has written it: it is not Pending."""
+    controller, namespace = Controller(cast(Api, None), settings()), "team"
+
+    def shown(status: Any) -> dict[str, float]:
+        controller._run_changed(namespace, {"metadata": {"name": "r"}, "status": status})
+        return {
+            sample.labels["phase"]: sample.value
+            for family in controller.series.collect()
+            for sample in family.samples
+            if sample.name == "hdgan_run_phase" and sample.value
+        }
+
+    try:
+        assert shown(None) == {"Pending": 1.0}
+        assert shown({"phase": "Running"}) == {"Running": 1.0}
+        assert shown({"phase": "Dreaming"}) == {}
+        assert shown({"phase": "Failed"}) == {"Failed": 1.0}
+        controller._forget((namespace, "r"))
+        assert not any(f.samples for f in controller.series.collect() if "_run_" in f.name)
+    finally:
+        controller.stop()

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hdgan.core.artifact import Attempt
-from hdgan.core.errors import InputMissing, StoreUnavailable
+from hdgan.core.artifact import Artifact, Attempt
+from hdgan.core.errors import InputMissing, NoSpace, StoreUnavailable
 from hdgan.core.observe import reference
 from hdgan.core.request import InputRef
 from hdgan.core.score_documents import ImageScores, scores_on_test_images
@@ -180,6 +180,20 @@ def test_what_is_gone_is_looked_for_again_much_later(store: CountingStore) -> No
     now = AGAIN_SECONDS
     known.read(store, [one])
     assert known.of({"tiler": one}) == {"tiler": Measures(COST)}
+
+
+@pytest.mark.parametrize("error", [NoSpace("full"), PermissionError("read-only")])
+def test_no_room_here_is_not_the_stores_fault(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(artifact: Artifact) -> None:
+        raise error
+
+    dataset, tiler = made(store, "dataset", index_parquet=table(3)), made(store, "tiler")
+    known = KnownMeasures()
+    monkeypatch.setattr("hdgan.core.telemetry.run_measures.size_of", full)
+    known.read(store, [dataset, tiler])
+    assert set(known.of({"dataset": dataset, "tiler": tiler})) == {"tiler"}
 
 
 def test_whoever_ends_does_not_wait_for_the_rest(store: CountingStore) -> None:

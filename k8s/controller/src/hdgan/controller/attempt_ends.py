@@ -17,15 +17,6 @@ REASONS: Final = frozenset(
 """Every way there is."""
 
 
-def begun_between(before: RunStatus, after: RunStatus) -> list[str]:
-    """Stages of which an attempt has begun."""
-    return [
-        stage.name
-        for stage in after.stages
-        if not stage.over and before.stage_named(stage.name).over
-    ]
-
-
 def ends_between(before: RunStatus, after: RunStatus) -> list[tuple[str, str]]:
     """Stage and reason of each attempt whose end has been taken into the status."""
     ended = []

@@ -223,7 +223,10 @@ class Controller:
     def _run_changed(self, namespace: str, document: Document) -> None:
         name = document["metadata"]["name"]
         status = read_status(document)
-        self._runs.note(known_run(namespace, document, status))
+        if status == RunStatus() and document.get("status"):
+            self._runs.forget(namespace, name)  # nothing is known of one that cannot be read
+        else:
+            self._runs.note(known_run(namespace, document, status))
         self._index(namespace, name, store_name(document), status)
         self._queue.add((namespace, name))
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as CounterSeries
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from hdgan.controller.attempt_ends import REASONS, begun_between, ends_between
+from hdgan.controller.attempt_ends import REASONS, ends_between
 from hdgan.controller.run_looks import KnownRun, look_at
 from hdgan.controller.status import Phase, RunStatus
 from hdgan.controller.store_looks import StoreLooks
@@ -88,22 +88,27 @@ class ControllerSeries:
 
     def status_written(self, namespace: str, before: RunStatus, after: RunStatus) -> None:
         """A run's status was written: count the attempts it tells the end of."""
-        for stage in begun_between(before, after):
-            # At 0 while the attempt goes on, so that its end is a rise whatever it is.
-            for reason in REASONS:
-                self._ends.labels(namespace, stage, reason)
         for stage, reason in ends_between(before, after):
             self._ends.labels(namespace, stage, reason).inc()
 
     def collect(self) -> Iterator[Metric]:
         """All series as they are now."""
         yield from self._looks.collect()
+        jobs, runs = self._jobs(), self._runs.all()
+        for run in runs:
+            self._expect_end(run)
         yield from without_created(self._counted.collect())
-        jobs = self._jobs()
         yield _gauge(catalogue.CONTROLLER_JOBS, by_state(jobs).items())
-        yield _gauge(catalogue.CONTROLLER_RUNS, by_phase(self._runs.all(), jobs).items())
+        yield _gauge(catalogue.CONTROLLER_RUNS, by_phase(runs, jobs).items())
         yield _gauge(catalogue.CONTROLLER_QUEUE, [((), self._due())])
         yield _gauge(catalogue.CONTROLLER_STORE, self._stores.reachable().items())
+
+    def _expect_end(self, run: KnownRun) -> None:
+        """Show 0 while an attempt goes on, so that its end is a rise, however it ends."""
+        current = run.status.current
+        if current is not None:
+            for reason in REASONS:
+                self._ends.labels(run.namespace, current.name, reason)
 
     def _run_looks(self) -> list[RunLook]:
         return [look_at(one, self._stores.of(one)) for one in self._runs.all()]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from hdgan.core.artifact import Artifact, open_artifact
-from hdgan.core.errors import InputMissing, KeyMissing, RequestError, WrongContent
+from hdgan.core.errors import InputMissing, KeyMissing, NoSpace, RequestError, WrongContent
 from hdgan.core.gate_measures import evaluation_of, size_of
 from hdgan.core.json_documents import MAX_BYTES, parse_object
 from hdgan.core.observe import drift_kid
@@ -31,7 +31,9 @@ AGAIN_SECONDS: Final = 3600.0
 """After which one that could not be read is looked for again: somebody may have restored it."""
 
 _LACKING = (InputMissing, KeyMissing, WrongContent, RequestError, ValueError)
-"""What is damaged, gone, or names nothing. All other errors are the store's."""
+"""What is damaged, gone, or names nothing. All other errors are the store's, but for these:"""
+_OURS = (NoSpace, OSError)
+"""There is no room on this machine to look at it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class KnownMeasures:
                 return
             try:
                 found = read_measures(store, one)
-            except _LACKING:
+            except (*_LACKING, *_OURS):
                 with self._lock:
                     self._lacking[one] = self._now() + AGAIN_SECONDS
                 continue
