@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.request import InputRef
 from hdgan.core.store import open_store
 from hdgan.core.work import WorkState
+from support.promtool import check_metrics
 from support.stage_process import TESTS, fake_request, finish, read_until, run, start
 
 
@@ -35,9 +37,14 @@ def test_a_filled_output_is_committed_and_reported(tmp_path: Path) -> None:
     assert artifact.read("a.txt") == b"content"
     assert artifact.run_info()["note"] == "filled"
     assert artifact.run_info()["seconds"] >= 0
-    assert done.events[-1] == {
+    last = done.events[-1]
+    assert abs(datetime.fromisoformat(last.pop("time")) - datetime.now(UTC)) < timedelta(minutes=5)
+    assert last == {
+        "level": "info",
         "event": "result",
         "stage": "fake",
+        "run": "test",
+        "key": request.key,
         "contentDigest": artifact.content_digest,
     }
 
@@ -165,9 +172,14 @@ def test_sigterm_saves_and_exits_75_and_metrics_are_served_until_then(tmp_path: 
     read_until(process, "progress")
 
     metrics = _get(port, "/metrics")
-    assert 'hdgan_stage_metric{name="kid",run="test",stage="fake"} 0.25' in metrics
-    assert 'hdgan_stage_done{run="test",stage="fake",unit="kimg"} 3.0' in metrics
-    assert "process_cpu" not in metrics  # a registry of its own
+    check_metrics(metrics)
+    labels = 'run="test",stage="fake"'
+    assert f"hdgan_training_kid{{{labels}}} 0.25" in metrics
+    assert f"hdgan_classifier_loss{{{labels}}} NaN" in metrics
+    assert f'hdgan_stage_work_done{{{labels},unit="kimg"}} 3.0' in metrics
+    assert f'hdgan_stage_work_expected{{{labels},unit="kimg"}} 12.0' in metrics
+    assert f"hdgan_stage_progress_ratio{{{labels}}} 0.25" in metrics
+    assert 'hdgan_store_requests_total{operation="put",outcome="ok"}' in metrics
     progress = json.loads(_get(port, "/progress"))
     assert (progress["done"], progress["total"], progress["unit"]) == (3, 12, "kimg")
     assert progress["metrics"] == {"kid": 0.25, "loss": None}
@@ -249,6 +261,7 @@ def test_parts_work_apart_and_the_commit_merges(tmp_path: Path) -> None:
     store = open_store(request.store)
     for part in ("0", "1"):
         done = run(request, tmp_path, JOB_COMPLETION_INDEX=part)
+        assert all(event["part"] == int(part) for event in done.events)
         assert (done.code, done.events[-1]["contentDigest"]) == (0, None)
     assert open_artifact(store, "shared", request.key) is None
     assert run(request, tmp_path).code == 64  # which part?
@@ -323,7 +336,7 @@ def test_a_stop_that_comes_while_libraries_are_imported_is_heard(tmp_path: Path)
 def test_every_service_holds_signals_back_before_it_imports_anything_else() -> None:
     programs = sorted(TESTS.parent.glob("services/*/src/hdgan/*/__main__.py"))
     programs += sorted(TESTS.parent.glob("k8s/*/src/hdgan/*/__main__.py"))
-    assert len(programs) == 6
+    assert len(programs) == 7
     for path in programs:
         imports = [line for line in path.read_text().splitlines() if "import" in line[:7]]
         ours = [line for line in imports if "hdgan" in line]

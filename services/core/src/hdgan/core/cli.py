@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -23,6 +25,7 @@ from hdgan.core.redaction import guard_streams
 if TYPE_CHECKING:
     from hdgan.core.local import RunResult
     from hdgan.core.run import DatasetRun
+    from hdgan.core.telemetry.run_watch import RunWatch
 
 # Imports of what only one command needs are inside it: `hdgan run` with nothing left to do, and
 # `hdgan --help`, should answer at once.
@@ -110,6 +113,16 @@ def run(
     report: Annotated[
         bool, typer.Option(help="Write the run's report into the store when it ends.")
     ] = True,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve /metrics for Prometheus on this port of 127.0.0.1 (HDGAN_METRICS_HOST: of "
+            "another address) while the run is at work. 0 takes a free one.",
+        ),
+    ] = None,
 ) -> None:
     """Run a pipeline on this machine: everything that is not there yet.
 
@@ -123,12 +136,50 @@ def run(
     document = load_run(file)
     store_uri = store_for(file, store)
     view = open_view(sys.stdout)
-    try:
-        result = run_local(
-            document, store_uri=store_uri, scratch=scratch_for(file, scratch), view=view
-        )
-    finally:
-        view.close()
+    with _metrics(metrics_port) as watch:
+        try:
+            result = run_local(
+                document,
+                store_uri=store_uri,
+                scratch=scratch_for(file, scratch),
+                view=view,
+                watch=watch,
+            )
+        finally:
+            view.close()
+        _tell_result(file, store, store_uri, dataset, document, result)
+        if report:
+            _write_report(document, result, store_uri, scratch_for(file, scratch))
+    raise typer.Exit(result.exit_code)
+
+
+@contextmanager
+def _metrics(port: int | None) -> Iterator[RunWatch | None]:
+    """Serves metrics within, where a port is given; at the end waits for whoever reads them."""
+    if port is None:
+        yield None
+        return
+    from hdgan.core.stage import HOST_VARIABLE
+    from hdgan.core.telemetry.local_metrics import OWN_HOST, LocalMetrics
+
+    with LocalMetrics(os.environ.get(HOST_VARIABLE) or OWN_HOST, port) as metrics:
+        typer.echo(f"metrics: {metrics.url}")
+        try:
+            yield metrics
+        finally:
+            with suppress(KeyboardInterrupt):
+                metrics.wait_for_last_look(typer.echo)
+
+
+def _tell_result(
+    file: Path,
+    store: str | None,
+    store_uri: str,
+    dataset: Path | None,
+    document: DatasetRun,
+    result: RunResult,
+) -> None:
+    """Say how the run has ended, and what to do next."""
     if result.outcome in ("Released", "Unchanged"):
         _report_dataset(store_uri, result, dataset)
         known = "unchanged, as in release" if result.outcome == "Unchanged" else "release"
@@ -147,9 +198,6 @@ def run(
                 "spec.gates, then run the same command again. What exists is kept.",
                 err=True,
             )
-    if report:
-        _write_report(document, result, store_uri, scratch_for(file, scratch))
-    raise typer.Exit(result.exit_code)
 
 
 def _write_report(document: DatasetRun, result: RunResult, store_uri: str, scratch: Path) -> None:

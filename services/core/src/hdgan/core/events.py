@@ -1,12 +1,14 @@
 """The JSON lines a stage prints on stdout, and reading them back.
 
-One object per line with an `event`: `progress`, `metric`, `log`, and last `result` or `error`.
+One object per line with an `event`: `progress`, `metric`, `log`, and last `result` or `error`; and
+with what every log line has (see `log_lines`): `time`, `level`, and what it is about.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from threading import Lock
 from typing import IO, Any
 
@@ -16,7 +18,15 @@ from hdgan.core.redaction import redact_values
 MAX_LINE = 1 << 20
 """Characters of a line that is read: a longer one is no event."""
 
-EVENTS = frozenset({"progress", "metric", "log", "result", "error"})
+_LEVELS = {
+    "progress": "debug",
+    "metric": "debug",
+    "log": "info",
+    "result": "info",
+    "error": "error",
+}
+"""Of an event that does not say its own."""
+EVENTS = frozenset(_LEVELS)
 
 
 class Emitter:
@@ -24,16 +34,30 @@ class Emitter:
     error here: `on_gone` is called once and later events are dropped. Where the disk they are
     written to is full, they are lost and the work goes on."""
 
-    def __init__(self, stream: IO[str], stage: str, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stream: IO[str],
+        stage: str,
+        on_gone: Callable[[], None],
+        about: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """about: what else every line says of where it comes from: run, key, part."""
         self._stream = stream
-        self._stage = stage
+        self._about: dict[str, str | int] = {"stage": stage, **(about or {})}
         self._on_gone = on_gone
         self._gone = False
         self._lock = Lock()
 
     def emit(self, event: str, fields: dict[str, Any]) -> None:
         fields = redact_values(json.loads(json.dumps(fields, default=str)))
-        line = json.dumps({"event": event, "stage": self._stage, **fields}) + "\n"
+        now = datetime.now(UTC)
+        head = {
+            "time": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
+            "level": _LEVELS[event],
+            "event": event,
+            **self._about,
+        }
+        line = json.dumps(head | fields) + "\n"
         # A signal or the hard-exit timer must not wait for ever for a blocked writer.
         if not self._lock.acquire(timeout=2.0):
             return

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hdgan.core.atomic_file import explain_os_error, is_full
 from hdgan.core.errors import HdganError, InternalError, RequestError
@@ -31,8 +33,9 @@ from hdgan.core.progress_view import View
 from hdgan.core.releases import latest_name, publish, release_of
 from hdgan.core.request import InputRef, StageRequest
 from hdgan.core.run import DatasetRun, resolve
-from hdgan.core.status_file import Outcome, begun_with, freeze, write_status
+from hdgan.core.status_file import Outcome, awaited_since, begun_with, freeze, write_status
 from hdgan.core.store import open_store
+from hdgan.core.telemetry.run_watch import RunWatch, Standing
 from hdgan.core.work import saved_amount
 
 EXIT_AWAITING = 3
@@ -91,12 +94,18 @@ class _Interrupted(Exception):
 class LocalRun:
     """One run of one pipeline. `execute` goes as far as it can."""
 
-    def __init__(self, run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> None:
+    def __init__(
+        self, run: DatasetRun, *, store_uri: str, scratch: Path, view: View, watch: RunWatch
+    ) -> None:
         self._run = resolve(run)
         self._store_uri = store_uri
         self._store = open_store(store_uri)
         self._scratch = scratch.absolute()
         self._view = view
+        self._watch = watch
+        self._started = time.time()
+        self._attempts: Counter[str] = Counter()
+        self._awaiting_since: float | None = None
         self._stop = StopFlag()
         self._grace = float(run.spec.resources.grace_seconds)
         self._digest = ""
@@ -148,11 +157,23 @@ class LocalRun:
                     "Interrupted", EXIT_INTERRUPTED, message, observed, statuses, external
                 )
             except _Failure as failure:
-                self._write("Failed", statuses, active=failure.stage, message=str(failure))
+                self._write(
+                    "Failed",
+                    statuses,
+                    active=failure.stage,
+                    message=str(failure),
+                    exit_code=failure.code,
+                )
                 return RunResult("Failed", failure.code, str(failure), observed, statuses, external)
             except HdganError as error:
                 # Of the runner itself, e.g. no space for its log: the note must not say Running.
-                self._write("Failed", statuses, active=node.name, message=str(error))
+                self._write(
+                    "Failed",
+                    statuses,
+                    active=node.name,
+                    message=str(error),
+                    exit_code=error.exit_code,
+                )
                 raise
             observed = self._observe(external, observed)
             made = "classifier" if node.cache else node.name
@@ -165,6 +186,7 @@ class LocalRun:
         """Nothing is left to run: there is a dataset to release, or gates are shut."""
         for status in statuses:
             if status.state == "awaiting":
+                self._awaiting_since = awaited_since(self._store, self._run) or time.time()
                 self._write("AwaitingAnnotation", statuses, message=status.reason)
                 return RunResult(
                     "AwaitingAnnotation",
@@ -221,16 +243,19 @@ class LocalRun:
         while True:
             if self._stop:
                 raise _Interrupted
+            self._attempts[stage] += 1
             ended = run_stage_process(
                 request,
                 grace=self._grace,
                 stop=self._stop,
-                on_event=lambda event: self._view.event(stage, event),
+                on_event=lambda event: self._hear(stage, event),
                 on_stopping=lambda: self._view.say(
                     f"stopping: {stage} saves its state, at most {self._grace:g} s (Ctrl-C again "
                     "ends it at once)"
                 ),
+                variables=self._watch.variables,
             )
+            self._watch.stage_ended()
             if ended.code == 0:
                 self._view.finished(stage, time.monotonic() - started)
                 return
@@ -250,6 +275,10 @@ class LocalRun:
                 )
             self._view.say(f"{stage}: stopped early, started again from its saved state")
 
+    def _hear(self, stage: str, event: dict[str, Any]) -> None:
+        self._watch.event(event)
+        self._view.event(stage, event)
+
     def _saved_step(self, request: StageRequest) -> int:
         """How far the saved work of a stage is; -1 if nothing is saved."""
         return saved_amount(self._store, request.stage, request.key)
@@ -268,7 +297,22 @@ class LocalRun:
         *,
         active: str | None = None,
         message: str = "",
+        exit_code: int | None = None,
     ) -> None:
+        self._watch.stands(
+            Standing(
+                run=self._run,
+                outcome=outcome,
+                statuses=statuses,
+                gates=self._gates,
+                active=active,
+                exit_code=exit_code,
+                attempts=self._attempts,
+                started=self._started,
+                awaiting_since=self._awaiting_since,
+            ),
+            self._store,
+        )
         try:
             write_status(
                 self._store,
@@ -279,6 +323,7 @@ class LocalRun:
                 active=active,
                 message=message,
                 gates=self._gates,
+                since=self._awaiting_since,
             )
         except HdganError as error:
             # A full disk must not hide why the run ended.
@@ -323,8 +368,15 @@ def failure_message(stage: str, ended: Ended) -> str:
     return "\n".join(lines)
 
 
-def run_local(run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> RunResult:
-    """Run a pipeline on this machine, as far as it goes."""
+def run_local(
+    run: DatasetRun,
+    *,
+    store_uri: str,
+    scratch: Path,
+    view: View,
+    watch: RunWatch | None = None,
+) -> RunResult:
+    """Run a pipeline on this machine, as far as it goes. watch: told of all that becomes of it."""
     if run.spec.suspend:
         raise RequestError(
             "spec.suspend is true: set it to false to run this here, or submit it to a cluster"
@@ -339,4 +391,5 @@ def run_local(run: DatasetRun, *, store_uri: str, scratch: Path, view: View) -> 
         raise RequestError(
             f"scratch {scratch}: cannot be made: {error.strerror}. Name another with --scratch"
         ) from error
-    return LocalRun(run, store_uri=store_uri, scratch=scratch, view=view).execute()
+    watch = watch or RunWatch()
+    return LocalRun(run, store_uri=store_uri, scratch=scratch, view=view, watch=watch).execute()

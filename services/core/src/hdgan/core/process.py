@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +81,12 @@ def run_stage_process(
     on_event: Callable[[dict[str, Any]], None],
     on_stopping: Callable[[], None],
     without: Collection[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run the request's service until it ends. A second request to stop kills it.
 
-    without  variables of our environment that it does not get
+    without    variables of our environment that it does not get
+    variables  that it gets beside them, or instead
     StoreError (NoSpace) if its request or its log cannot be written to scratch.
     """
     scratch = Path(request.scratch)
@@ -97,6 +99,7 @@ def run_stage_process(
         log_file.parent.mkdir(parents=True, exist_ok=True)
         environ = _environment(request, request_file, grace)
         environ = {name: value for name, value in environ.items() if name not in without}
+        environ |= variables or {}
         return _start(request, environ, log_file, grace, stop, on_event, on_stopping)
     except BrokenPipeError:
         raise  # whoever read our own output has enough

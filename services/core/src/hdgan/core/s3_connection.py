@@ -27,6 +27,7 @@ from hdgan.core.errors import StoreError
 from hdgan.core.redaction import remember
 from hdgan.core.retry_budget import RetryBudget
 from hdgan.core.s3_errors import ERRORS, BrokenAnswer, refuses_credentials, transient
+from hdgan.core.telemetry.store_requests import outcome_of, request_ended, retried
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ Checksums = Literal["when_supported", "when_required"]
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 """Longest silence of a server that is connected."""
+_BEGAN = "hdgan_began"
+"""Where boto3's context of a request notes when that began."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ class S3Server:
                 if pause is None:
                     raise
             (self._sleep or time.sleep)(pause)
+            retried()
 
     def _patience(self) -> RetryBudget:
         if self._budget is None:
@@ -214,6 +218,7 @@ class S3Server:
                 "the endpoint of the S3 store (AWS_ENDPOINT_URL) is not a URL such as"
                 " https://host:port"
             ) from error
+        _watch(client)
         # The session's own are what the client has if it was given none.
         given = self._how.secrets() or session.get_credentials()
         return client, given if isinstance(given, dict | None) else given.get_frozen_credentials()
@@ -225,6 +230,28 @@ class S3Server:
         # What boto3 takes from there is not to be replaced.
         told = [name for name in names if f"AWS_{name.upper()}" in os.environ or name in profile]
         return {name: "when_required" for name in names if name not in told}
+
+
+def _watch(client: Any) -> None:
+    """Tell of each of its requests: by when the headers of the answer are there."""
+    events = client.meta.events
+    events.register("before-call.s3", _begins)
+    events.register("after-call.s3", _answered)
+    events.register("after-call-error.s3", _unanswered)
+
+
+def _begins(context: dict[str, Any], **_: Any) -> None:
+    context[_BEGAN] = time.perf_counter()
+
+
+def _answered(model: Any, http_response: Any, context: dict[str, Any], **_: Any) -> None:
+    seconds = time.perf_counter() - context.get(_BEGAN, time.perf_counter())
+    request_ended(model.name, outcome_of(http_response.status_code), seconds)
+
+
+def _unanswered(event_name: str, context: dict[str, Any], **_: Any) -> None:
+    seconds = time.perf_counter() - context.get(_BEGAN, time.perf_counter())
+    request_ended(event_name.rpartition(".")[2], "unanswered", seconds)
 
 
 def _speaking(attempt: Callable[[Any, int], T], client: Any, failures: int) -> T:

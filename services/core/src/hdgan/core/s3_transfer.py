@@ -19,6 +19,7 @@ from hdgan.core.s3_connection import S3Server
 from hdgan.core.s3_errors import ERRORS, EXISTS, BrokenAnswer, code_of, taken
 from hdgan.core.steady_file import SteadyFile
 from hdgan.core.store_protocol import Content
+from hdgan.core.telemetry.store_requests import transferred
 
 T = TypeVar("T")
 
@@ -101,6 +102,7 @@ class _Range:
                     if not read:
                         raise BrokenAnswer("a body that ended early")
                     self._got += read
+                    transferred("read", read)
 
     def _check(self, answer: dict[str, Any], position: int, last: int) -> None:
         """BrokenAnswer unless it is the answer to what was asked; Changed if it is of another
@@ -179,6 +181,7 @@ def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: 
         answer = server.request(
             lambda client, _: client.upload_part(**where, PartNumber=number, Body=data), cancelled
         )
+        transferred("written", len(data))
         sums = {field: answer[field] for field in answer if _CHECKSUM.match(field)}
         return {"PartNumber": number, "ETag": taken(answer, "ETag"), **sums}
 
@@ -199,6 +202,7 @@ def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: 
 def put_object(server: S3Server, bucket: str, name: str, data: bytes, **more: str) -> None:
     """Write or replace an object in one request."""
     server.request(lambda client, _: client.put_object(Bucket=bucket, Key=name, Body=data, **more))
+    transferred("written", len(data))
 
 
 def _complete(

@@ -23,13 +23,13 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Timer
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -49,12 +49,11 @@ from hdgan.core.pins import Pins
 from hdgan.core.process_end import end_process
 from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.redaction import guard_streams, redact
-from hdgan.core.request import StageRequest, read_part, read_request
+from hdgan.core.request import PART_VARIABLE, StageRequest, read_part, read_request
 from hdgan.core.store import Store, open_store
+from hdgan.core.telemetry import store_requests
+from hdgan.core.telemetry.stage_tally import StageTally
 from hdgan.core.work import WorkState
-
-if TYPE_CHECKING:
-    from hdgan.core.metrics import MetricsServer
 
 GRACE_VARIABLE = "HDGAN_GRACE_SECONDS"
 PORT_VARIABLE = "HDGAN_METRICS_PORT"
@@ -98,7 +97,7 @@ class StageContext:
         device: str,
         emitter: Emitter,
         stop: Event,
-        metrics: MetricsServer | None = None,
+        tally: StageTally | None = None,
         leads: bool = True,
         pins: Pins | None = None,
     ) -> None:
@@ -125,7 +124,8 @@ class StageContext:
         self.attempt = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         self._emitter = emitter
         self._stop = stop
-        self._metrics = metrics
+        self.tally = tally or StageTally()
+        """Takes what the stage counts besides its progress, for `/metrics`."""
         self._meter = RateMeter()
         self._throttle = Throttle(PROGRESS_INTERVAL)
         self._last_progress: tuple[float, float | None, str] | None = None
@@ -230,8 +230,7 @@ class StageContext:
         self.pins.renew()
         now = time.monotonic()
         progress = self._meter.update(now, done, total, unit)
-        if self._metrics is not None:
-            self._metrics.progress(progress)
+        self.tally.progress(progress)
         before = self._last_progress
         self._last_progress = (done, total, unit)
         new_phase = before is None or before[1:] != (total, unit)
@@ -254,8 +253,7 @@ class StageContext:
         if not self.leads:
             return
         numbers = {name: float(value) for name, value in values.items()}
-        if self._metrics is not None:
-            self._metrics.metric(numbers)
+        self.tally.measured(numbers)
         # JSON has no NaN or infinity; a reader still learns that there was a value.
         self._emitter.emit(
             "metric", {"values": {n: v if _finite(v) else str(v) for n, v in numbers.items()}}
@@ -307,7 +305,7 @@ def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[
     emitter = Emitter(stdout, "unknown" if len(stages) != 1 else stages[0].name, stop.set)
     try:
         request = read_request(environ)
-        emitter = Emitter(stdout, request.stage, stop.set)
+        emitter = Emitter(stdout, request.stage, stop.set, _about(request, environ))
         with _Signals(stop, emitter, _grace(environ)):
             digest = _run(stages, request, environ, emitter, stop)
     except Exception as error:
@@ -318,6 +316,15 @@ def run_stage(stages: tuple[Stage, ...], environ: Mapping[str, str], stdout: IO[
         emitter.emit("result", {"contentDigest": digest})
         _last_words(environ, json.dumps({"contentDigest": digest}))
     return 0
+
+
+def _about(request: StageRequest, environ: Mapping[str, str]) -> dict[str, str | int]:
+    """What every line of this process's log is about."""
+    about: dict[str, str | int] = {"run": request.run, "key": request.key}
+    part = environ.get(PART_VARIABLE, "")
+    if request.parts > 1 and not request.commit and part.isdecimal():
+        about["part"] = int(part)
+    return about
 
 
 def _version_line(stages: tuple[Stage, ...]) -> str:
@@ -368,14 +375,10 @@ def _run(
             if leads:
                 _clear_away(store, request, part)
             return existing.content_digest
-    # Better now than after the hours of work that could then not be written down.
-    store.probe()
-    _make_scratch(Path(request.scratch))
-    metrics = _metrics_server(request, environ, emitter) if leads else None
-    try:
-        if metrics is not None:
-            message = f"metrics on port {metrics.port}"
-            emitter.emit("log", {"level": "info", "message": message, "port": metrics.port})
+    with _telling(request, device, environ, emitter, leads) as tally:
+        # Better now than after the hours of work that could then not be written down.
+        store.probe()
+        _make_scratch(Path(request.scratch))
         context = StageContext(
             stage,
             request,
@@ -385,7 +388,7 @@ def _run(
             device=device,
             emitter=emitter,
             stop=stop,
-            metrics=metrics,
+            tally=tally,
             leads=leads,
             pins=pins,
         )
@@ -393,9 +396,6 @@ def _run(
         artifact = context._finish()
         if artifact is None and stage.artifact and leads and _exists(store, request):
             _clear_away(store, request, part)
-    finally:
-        if metrics is not None:
-            metrics.close()
     return None if artifact is None else artifact.content_digest
 
 
@@ -487,21 +487,35 @@ def _make_scratch(scratch: Path) -> None:
         ) from error
 
 
-def _metrics_server(
-    request: StageRequest, environ: Mapping[str, str], emitter: Emitter
-) -> MetricsServer | None:
+@contextlib.contextmanager
+def _telling(
+    request: StageRequest,
+    device: str,
+    environ: Mapping[str, str],
+    emitter: Emitter,
+    leads: bool,
+) -> Iterator[StageTally]:
+    """Serves what the stage tells, where it is to; within, that takes it."""
     text = environ.get(PORT_VARIABLE)
-    if not text:
-        return None
+    if not text or not leads:
+        yield StageTally()
+        return
     if not text.isdecimal() or int(text) > 65535:
         raise RequestError(f"{PORT_VARIABLE}={text!r}: must be a port, 0 to 65535")
-    from hdgan.core.metrics import MetricsServer  # only those who ask for it pay for the import
+    # Only those who ask for it pay for the import.
+    from hdgan.core.telemetry.http_pages import PageServer
+    from hdgan.core.telemetry.stage_series import StageSeries
 
+    series = StageSeries(
+        run=request.run,
+        stage=request.stage,
+        key=request.key,
+        device=device,
+        scratch=Path(request.scratch),
+    )
     host = environ.get(HOST_VARIABLE) or "127.0.0.1"
     try:
-        return MetricsServer(
-            run=request.run, stage=request.stage, key=request.key, host=host, port=int(text)
-        )
+        server = PageServer(host, int(text), series.page)
     except (OSError, UnicodeError) as error:  # UnicodeError: the host is no name at all
         # The work does not need it: hours of it are not given up because nobody can look on.
         what = (isinstance(error, OSError) and error.strerror) or error
@@ -511,7 +525,16 @@ def _metrics_server(
             "or unset both to serve none"
         )
         emitter.emit("log", {"level": "warning", "message": message})
-        return None
+        yield StageTally()
+        return
+    message = f"metrics on port {server.port}"
+    emitter.emit("log", {"level": "info", "message": message, "port": server.port})
+    store_requests.listen(series.store)
+    try:
+        with server:
+            yield series
+    finally:
+        store_requests.listen(None)
 
 
 def _grace(environ: Mapping[str, str]) -> float:

@@ -56,8 +56,13 @@ def write_status(
     active: str | None = None,
     message: str = "",
     gates: Sequence[GateVerdict] = (),
+    since: float | None = None,
 ) -> None:
-    """Say where the run stands. `active`: the node at work, or the one that failed."""
+    """Say where the run stands.
+
+    active  the node at work, or the one that failed
+    since   when it began to wait for annotations, in seconds since 1970; None: it does not
+    """
     document = {
         "run": run.metadata.name,
         "digest": digest,
@@ -65,6 +70,9 @@ def write_status(
         "active": active,
         "message": message,
         "updated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "awaitingSince": None
+        if since is None
+        else f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "nodes": [_camel(status) for status in statuses],
         "gates": [one.model_dump(mode="json", by_alias=True) for one in gates],
     }
@@ -77,6 +85,15 @@ def read_status(store: Store, run: DatasetRun) -> dict[str, Any]:
         return parse_object(read_object(store, _key(run), MAX_STATUS_BYTES))
     except (KeyMissing, ValueError):
         return {}
+
+
+def awaited_since(store: Store, run: DatasetRun) -> float | None:
+    """When the run began to wait for annotations, in seconds since 1970, if the last status says
+    that it does."""
+    try:
+        return datetime.fromisoformat(str(read_status(store, run)["awaitingSince"])).timestamp()
+    except (KeyError, ValueError):
+        return None
 
 
 def begun_with(store: Store, run: DatasetRun, *, ended: bool = False) -> str | None:

@@ -23,6 +23,7 @@ from hdgan.core.atomic_file import (
 from hdgan.core.errors import InternalError, KeyMissing, StoreError, WrongContent
 from hdgan.core.steady_file import SteadyFile
 from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
+from hdgan.core.telemetry.store_requests import timed, transferred
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -42,12 +43,16 @@ class FileStore:
     def url(self, key: str) -> str:
         return self._path(key).as_uri()
 
+    @timed("get")
     def get(self, key: str) -> bytes:
         try:
-            return self._path(key).read_bytes()
+            data = self._path(key).read_bytes()
         except OSError as error:
             raise self._reading(error, key) from error
+        transferred("read", len(data))
+        return data
 
+    @timed("get_to")
     def get_to(self, key: str, path: Path, *, sha256: str | None = None) -> Content:
         place = self._path(key)
         try:
@@ -56,20 +61,25 @@ class FileStore:
             raise self._reading(error, key) from error
         with source, writing(path, size=source.size) as target:
             content = _copy(source, target)
+            transferred("read", content.size)
             if sha256 not in (None, content.sha256):
                 raise WrongContent(f"{self.url(key)} has not the SHA-256 {sha256}")
         return content
 
+    @timed("sha256")
     def sha256(self, key: str) -> str:
         try:
             return sha256_file(self._path(key))
         except OSError as error:
             raise self._reading(error, key) from error
 
+    @timed("put")
     def put(self, key: str, data: bytes) -> None:
         with writing(self._path(key), size=len(data)) as file:
             file.write(data)
+        transferred("written", len(data))
 
+    @timed("put_from")
     def put_from(self, key: str, path: Path) -> Content:
         target = self._path(key)
         try:
@@ -77,8 +87,11 @@ class FileStore:
         except OSError as error:
             raise explain_os_error(error, "read", path) from error
         with source, writing(target, size=source.size) as file:
-            return _copy(source, file)
+            content = _copy(source, file)
+        transferred("written", content.size)
+        return content
 
+    @timed("put_if_absent")
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         if path.exists():
@@ -99,6 +112,7 @@ class FileStore:
                     return False
                 os.replace(temporary, path)
             sync_folder(path.parent)
+            transferred("written", len(data))
             return True
         except OSError as error:
             raise explain_os_error(error, "write", path) from error
@@ -106,6 +120,7 @@ class FileStore:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
+    @timed("head")
     def head(self, key: str) -> ObjectInfo | None:
         path = self._path(key)
         try:
@@ -129,8 +144,7 @@ class FileStore:
         """Keys below `folder` whose first name begins with `start`, in order of the full key."""
         path = self.root / folder if folder else self.root
         try:
-            with os.scandir(path) as scan:
-                entries = [(entry.name, entry.is_dir()) for entry in scan]
+            entries = _entries(path)
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -145,6 +159,7 @@ class FileStore:
             else:
                 yield key
 
+    @timed("delete")
     def delete(self, key: str) -> None:
         path = self._path(key)
         try:
@@ -242,6 +257,13 @@ class FileStore:
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return KeyMissing(f"{self.url(key)}: there is no such object")
         return explain_os_error(error, "read", self._path(key))
+
+
+@timed("list")
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether they are folders."""
+    with os.scandir(folder) as scan:
+        return [(entry.name, entry.is_dir()) for entry in scan]
 
 
 def _copy(source: SteadyFile, target: IO[bytes]) -> Content:

@@ -33,6 +33,7 @@ from hdgan.core.s3_errors import (
 from hdgan.core.s3_transfer import Changed, Parts, put_object, read_object, upload
 from hdgan.core.steady_file import SteadyFile
 from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
+from hdgan.core.telemetry.store_requests import transferred
 
 __all__ = ["S3Connection", "S3Store"]
 
@@ -274,6 +275,7 @@ class S3Store:
                 if code_of(error) not in EXISTS:
                     raise
                 return None if failures else False
+            transferred("written", len(data))
             return True
 
         written = self.server.request(attempt)

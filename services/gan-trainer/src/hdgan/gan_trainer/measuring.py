@@ -61,7 +61,8 @@ class Measuring:
         if training.processes.leads:
             values = quick(self._real[network.digest, "whole", "held-out"], fake)
             record.measured(training.images, values, lambda: weights_to_bytes(training.ema))
-            self._ctx.metric(**values)
+            best = record.best_record
+            self._ctx.metric(**values, **({} if best is None else {"bestKid": best["kid"]}))
         record.measured_at = training.images
 
     def full(self, check_stop: Check) -> dict[str, Any] | None:

@@ -89,7 +89,7 @@ def _train(ctx: StageContext, processes: Processes) -> None:
                 measuring.quick(record, check_stop)
             if training.images >= total:
                 break
-            waiting = True
+            waiting, began = True, time.monotonic()
             while waiting:
                 ready = tiles.ready(training.images, training.samples, TILE_WAIT_SECONDS)
                 late = processes.leads and time.monotonic() - saved_time >= SAVE_SECONDS
@@ -100,7 +100,11 @@ def _train(ctx: StageContext, processes: Processes) -> None:
                     save()
             reals, rows = tiles.read(training.images, training.samples)
             tiles.prefetch(training.images + config.batch, training.samples)
+            stepping = time.monotonic()
             measured = training.step(reals, None if label_pool is None else label_pool[rows])
+            ctx.tally.step(time.monotonic() - stepping, waited=stepping - began)
+            ctx.tally.images(training.images, training.skipped)
+            ctx.tally.queued("tiles", tiles.decoded)
             _note(ctx, training, record, measured, total)
 
         elapsed = time.monotonic() - started

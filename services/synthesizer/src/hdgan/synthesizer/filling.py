@@ -93,6 +93,7 @@ class Filler:
                 filling.place,
                 pause,
                 self.threads,
+                lambda reason: self.ctx.tally.rejected({reason: 1}),
             )
             for reached, pair in outcomes:
                 if pair is not None:

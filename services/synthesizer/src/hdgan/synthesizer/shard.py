@@ -33,12 +33,13 @@ def fill_shard(
     start: Place,
     pause: Callable[[], bool],
     threads: Executor,
+    rejected: Callable[[str], None] = lambda reason: None,
 ) -> Iterator[tuple[Place, Pair | None]]:
     """What each draw of shard `number` gave, in the order of its own sub-stream, from `start` on.
 
     Ends with `size` pairs, or after a draw at which `pause` said so; either way everything that was
     begun has been given out. While a pair is encoded (in `threads`) the next sample is made; not
-    more than one pair waits.
+    more than one pair waits. `rejected` is told why an image is left out: `uncertain` or `quota`.
 
     Raises:
         DataError: hardly any image is kept.
@@ -59,6 +60,7 @@ def fill_shard(
         if kept:
             waiting = place, maker.encode(pixels, probability, threads)
         else:
+            rejected("quota" if probability else "uncertain")
             yield place, None
         del pixels
     if waiting is not None:

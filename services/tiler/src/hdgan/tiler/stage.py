@@ -402,6 +402,7 @@ def _sheet(unit: Unit, name: str) -> Image.Image:
 
 def _say_cut(context: StageContext, unit: Unit, about: dict[str, Any], seconds: float) -> None:
     tiles = about["tiles"]
+    context.tally.rejected(tiles["rejected"])
     context.log(
         f"slide {unit.ref.name}: {tiles['accepted']} tiles of {tiles['examined']} places in "
         f"{seconds:.1f} s, {unit.ref.size / 1e6 / max(seconds, 1e-3):.1f} MB/s",

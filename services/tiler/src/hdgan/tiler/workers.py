@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hdgan.core.claimed_folders import making, remove_unfinished
 from hdgan.core.errors import InternalError, Stopped
 from hdgan.core.store import open_store
+from hdgan.core.telemetry.store_requests import Recorded, listen
 from hdgan.tiler.opening import open_slide
 from hdgan.tiler.slide import SlideError, SlideOpener
 from hdgan.tiler.sources import LocalSlide
@@ -46,6 +47,8 @@ class Outcome:
     task: Task
     reason: str | None
     seconds: float = 0.0
+    requests: Recorded = field(default_factory=Recorded, compare=False, repr=False)
+    """To the store, by another process."""
 
 
 Progress = Callable[[Task, int, int], None]
@@ -151,7 +154,9 @@ def _in_processes(
             done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
                 running.pop(future).__exit__(None, None, None)
-                yield _result(future)
+                outcome = _result(future)
+                outcome.requests.tell()
+                yield outcome
 
         try:
             for number, (task, item) in enumerate(zip(tasks, coming, strict=True)):
@@ -214,4 +219,7 @@ def _work(number: int, task: Task, local: LocalSlide, bench: Bench) -> Outcome:
             last = now
             _told.put((number, done, total))
 
-    return cut_one(task, local, bench, report, check_stop, open_slide)
+    requests = Recorded()
+    listen(requests)
+    outcome = cut_one(task, local, bench, report, check_stop, open_slide)
+    return replace(outcome, requests=requests)

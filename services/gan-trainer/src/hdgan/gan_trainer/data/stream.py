@@ -119,6 +119,11 @@ class TileStream:
         futures = [self._ahead[position] for position in (first + samples).tolist()]
         return not wait(futures, seconds).not_done
 
+    @property
+    def decoded(self) -> int:
+        """Tiles that are decoded and have not been read."""
+        return sum(future.done() for future in self._ahead.values())
+
     def prefetch(self, first: int, samples: NDArray[np.int64]) -> None:
         """Decode the tiles at positions `first + samples` in the background."""
         positions = first + samples

@@ -1,4 +1,4 @@
-"""The metrics of a stage are served to whoever asks, and to nobody for ever."""
+"""Pages are served to whoever asks, and nobody is waited for for ever."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import socket
 
 import pytest
 
-from hdgan.core import metrics
-from hdgan.core.metrics import MetricsServer
+from hdgan.core.telemetry import http_pages
+from hdgan.core.telemetry.http_pages import Page, PageServer
 
 
 def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "SECONDS", 0.2)
+    monkeypatch.setattr(http_pages, "SECONDS", 0.2)
     with (
-        MetricsServer(run="a", stage="b", key="c", host="127.0.0.1", port=0) as server,
+        PageServer("127.0.0.1", 0, lambda path: Page("ok\n")) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=60) as silent,
     ):
         silent.sendall(b"GET /metr")
