@@ -20,6 +20,7 @@ from figures import Figure, print_table, to_json
 from generator_forward import generator_forward
 from pair4096 import pair4096
 from store_transfer import store_transfer
+from telemetry_overhead import telemetry_overhead
 from tile4096_memory import tile4096_memory
 from tiling import tiling
 from training_step import training_step
@@ -38,6 +39,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "generator-forward": generator_forward,
     "pair-4096": pair4096,
     "store-transfer": store_transfer,
+    "telemetry-overhead": telemetry_overhead,
     "tile4096-memory": tile4096_memory,
     "tiling": tiling,
     "training-step": training_step,
