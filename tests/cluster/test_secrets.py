@@ -106,6 +106,7 @@ def test_the_controller_lets_no_secret_out(
     written |= {"status": (shown.stdout + shown.stderr).encode()}
     assert b"seeing to runs" in written["log"]
     assert b"hdgan_controller_leading" in metrics
+    assert b'hdgan_store_requests_total{operation="' in metrics
     assert canaries.leaks(written) == []
     assert canaries.leaks({"environment": json.dumps(dict(os.environ)).encode()}), "they were there"
 

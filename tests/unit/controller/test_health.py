@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hdgan.controller.health import Health
 from hdgan.core.errors import RequestError
@@ -85,3 +85,7 @@ def test_what_else_the_process_tells_is_added(health: Health) -> None:
     Gauge("hdgan_of_stores", "What stores tell.", registry=health.registry).set(3)
     assert "hdgan_of_stores 3.0" in asked(health, "/metrics")[1]
     assert "process_cpu_seconds_total" in asked(health, "/metrics")[1]
+    Counter("hdgan_of_more_total", "More.", registry=health.registry).inc()
+    page = asked(health, "/metrics")[1]
+    assert "hdgan_of_more_total 1.0" in page
+    assert "_created" not in page

@@ -97,7 +97,7 @@ class ControllerSeries:
         jobs, runs = self._jobs(), self._runs.all()
         for run in runs:
             self._expect_end(run)
-        yield from without_created(self._counted.collect())
+        yield from self._counted.collect()
         yield _gauge(catalogue.CONTROLLER_JOBS, by_state(jobs).items())
         yield _gauge(catalogue.CONTROLLER_RUNS, by_phase(runs, jobs).items())
         yield _gauge(catalogue.CONTROLLER_QUEUE, [((), self._due())])
@@ -124,14 +124,6 @@ def by_phase(runs: Iterable[KnownRun], namespaces: Iterable[str]) -> dict[tuple[
     """How many runs there are, by namespace and phase; all phases of each of these namespaces."""
     counts = Counter((one.namespace, one.status.phase) for one in runs)
     return {(name, phase): counts[name, phase] for name in namespaces for phase in PHASES}
-
-
-def without_created(families: Iterable[Metric]) -> Iterator[Metric]:
-    """Without the time at which each series began, which nobody asks for and which would double
-    their number."""
-    for family in families:
-        family.samples = [one for one in family.samples if not one.name.endswith("_created")]
-        yield family
 
 
 def _counter(metric: catalogue.Metric, registry: CollectorRegistry) -> CounterSeries:

@@ -24,6 +24,8 @@ from hdgan.controller.settings import load_settings
 from hdgan.core.errors import HdganError
 from hdgan.core.printable import printable
 from hdgan.core.redaction import guard_streams
+from hdgan.core.telemetry import store_requests
+from hdgan.core.telemetry.stage_series import StoreSeries
 
 logger = logging.getLogger("hdgan.controller")
 
@@ -73,6 +75,7 @@ def _run(path: Path, kubeconfig: str | None, context: str | None, stop: threadin
         settings.election.retry_seconds,
     )
     health = Health(settings.health_port, [one.name for one in settings.namespaces])
+    store_requests.listen(StoreSeries(health.registry))
     pod = os.environ.get("HOSTNAME") or socket.gethostname()
     elector = Elector(lease, settings.election, make_identity(pod), backstop=True)
     try:
