@@ -112,7 +112,7 @@ chart: $(INSTALLED) ## the Helm chart, checked with Helm 3 and 4 (HELM=program f
 	@HDGAN_NEED_HELM=1 $(PY) -m pytest -q tests/chart
 	@PYTHONPATH=tests $(PY) -m chart.helms package charts/hdgan --destination dist
 
-chart-files: $(INSTALLED) ## write what in the chart is made of models and comments: schema, tables, definition of runs
+chart-files: $(INSTALLED) ## write what in the chart is made of models, comments and code: schema, tables, dashboards ...
 	@PYTHONPATH=tests $(PY) -m chart.files
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter and hadolint

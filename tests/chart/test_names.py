@@ -43,6 +43,7 @@ ALL: Document = {
         "serviceMonitor": {"enabled": True},
         "podMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
+        "dashboards": {"enabled": True},
     },
 }
 

@@ -33,6 +33,7 @@ OPEN = {
     "annotations",
     "podAnnotations",
     "serviceAccountAnnotations",
+    "alertLabels",
     "env",
     "nodeSelector",
     "matchLabels",
@@ -153,6 +154,12 @@ REFUSED: list[tuple[Document, str]] = [
     ({"controller": {"resources": {"request": {}}}}, "request"),
     ({"networkPolicies": {"store": {"cidrs": ["10.0.0.0"]}}}, "cidrs"),
     ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
+    ({"monitoring": {"prometheusRule": {"thresholds": {"stallMinute": 1}}}}, "stallMinute"),
+    ({"monitoring": {"prometheusRule": {"thresholds": {"scratchFreeRatio": 10}}}}, "scratchFree"),
+    ({"monitoring": {"prometheusRule": {"thresholds": {"adaHours": 1.5}}}}, "adaHours"),
+    ({"monitoring": {"prometheusRule": {"disabled": ["HdganRunFail"]}}}, "disabled"),
+    ({"monitoring": {"prometheusRule": {"alertLabels": {"severity": "x"}}}}, "severity"),
+    ({"monitoring": {"prometheusRule": {"alertLabels": {"a-b": "x"}}}}, "a-b"),
     ({"podSecurityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
 ]
 

@@ -5,9 +5,11 @@ controller or to Kubernetes comes from their own models. Unknown values are refu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
@@ -29,6 +31,9 @@ from hdgan.core.run import RunSpec
 
 Schema = dict[str, Any]
 
+ALERTS: Final = (
+    Path(__file__).parents[2] / "charts" / "hdgan" / "templates" / "monitoring" / "alerts"
+)
 KUBERNETES: Final = "1.37"
 """Version of the API whose definitions are used."""
 NAME: Final[Schema] = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
@@ -252,6 +257,7 @@ def schedule(definitions: Schema) -> Schema:
             "generator": inner(ScheduleConfig, "generator"),
             "concurrencyPolicy": inner(ScheduleConfig, "concurrencyPolicy"),
             "history": model(HistoryConfig, definitions),
+            "maxAgeHours": {"type": "integer", "minimum": 0, "maximum": 87_600},
             "spec": model(RunSpec, definitions),
         },
         required=("schedule", "spec"),
@@ -355,9 +361,65 @@ def monitoring() -> Schema:
         {
             "serviceMonitor": monitor,
             "podMonitor": monitor,
-            "prometheusRule": closed({"enabled": FLAG, "labels": labels(), "job": TEXT}),
+            "prometheusRule": closed(
+                {
+                    "enabled": FLAG,
+                    "labels": labels(),
+                    "job": TEXT,
+                    "stagesJob": TEXT,
+                    "alertLabels": {
+                        **mapping(TEXT),
+                        "propertyNames": {
+                            "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$",
+                            # Those tell alerts apart.
+                            "not": {"enum": ["alertname", "severity", "schedule"]},
+                        },
+                    },
+                    "disabled": array({"enum": alert_names()}),
+                    "runbookUrl": {"type": "string", "pattern": r"^[^\s#]*$"},
+                    "thresholds": thresholds(),
+                }
+            ),
+            "dashboards": closed(
+                {"enabled": FLAG, "labels": labels(), "annotations": mapping(TEXT)}
+            ),
         }
     )
+
+
+def thresholds() -> Schema:
+    """Limits of alerts. Hours and minutes that durations are made of are whole."""
+    whole: Schema = {"type": "integer", "minimum": 1, "maximum": 8760}
+    positive: Schema = {"type": "number", "exclusiveMinimum": 0}
+    share: Schema = {**positive, "exclusiveMaximum": 1}
+    count: Schema = {"type": "integer", "minimum": 0}
+    return closed(
+        {
+            "releaseGraceHours": whole,
+            "annotationDays": positive,
+            "stallMinutes": positive,
+            "silentMinutes": whole,
+            "scratchFreeRatio": share,
+            "skippedUpdates": count,
+            "adaProbability": {**positive, "maximum": 1},
+            "adaHours": whole,
+            "kidFactor": {"type": "number", "minimum": 1},
+            "kidRise": {"type": "number", "minimum": 0},
+            "storeErrorRatio": share,
+            "reconcileErrorRatio": share,
+            "preemptionsPerHour": count,
+        }
+    )
+
+
+def alert_names() -> list[str]:
+    """Of all alerts, as they are in the templates."""
+    found = [
+        name
+        for file in sorted(ALERTS.glob("*.tpl"))
+        for name in re.findall(r"^- alert: (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    return sorted(found)
 
 
 # From the models of the controller

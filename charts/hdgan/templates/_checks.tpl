@@ -53,5 +53,8 @@
 {{- if and .prometheusRule.enabled (not .serviceMonitor.enabled) (not .prometheusRule.job) -}}
 {{- fail "monitoring.prometheusRule: its alerts look for the controller's metrics, which nothing here makes Prometheus read. Set monitoring.serviceMonitor.enabled, or monitoring.prometheusRule.job to the value of their label job" -}}
 {{- end -}}
+{{- if and .prometheusRule.enabled (not .podMonitor.enabled) (not .prometheusRule.stagesJob) -}}
+{{- fail "monitoring.prometheusRule: its alerts look for the stages' metrics, which nothing here makes Prometheus read. Set monitoring.podMonitor.enabled, or monitoring.prometheusRule.stagesJob to the value of their label job" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
