@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from chart.alert_rules import LOCAL, groups, local_rules, rules
@@ -19,6 +20,7 @@ from chart.test_schedules import SPEC
 from chart.values_schema import alert_names, thresholds
 from chart.values_table import commented
 from hdgan.controller import endings
+from hdgan.core import cli
 from support.promtool import promtool_or_skip
 
 FOLDER = Path(__file__).parent / "alerts"
@@ -227,3 +229,30 @@ def test_the_file_for_local_runs_looks_for_no_cluster(newest: Helm) -> None:
     names = {rule["alert"] for rule in rules(newest.template(LOCAL))}
     assert {"HdganRunFailed", "HdganGateFailed", "HdganStageStalled", "HdganStoreErrors"} <= names
     assert not [name for name in names if "Controller" in name]
+
+
+def test_what_the_runbook_says_to_type_exists() -> None:
+    app = typer.Typer()
+    app.registered_commands += cli.app.registered_commands
+    app.registered_groups += cli.app.registered_groups
+    cli.load_commands(app)
+    command = typer.main.get_command(app)
+    text = RUNBOOK.read_text(encoding="utf-8")
+    typed = re.findall(r"^    hdgan (.+)$", text, re.MULTILINE)
+    typed += re.findall(r"`hdgan ([^`]+)`", text)
+    assert len(typed) > 8
+    for line in typed:
+        name, *words = line.split()
+        found = getattr(command, "commands", {})[name]
+        found = getattr(found, "commands", {}).get(words[0] if words else "", found)
+        options = {option for one in found.params for option in one.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_prometheus_takes_the_configuration_in_the_runbook(tmp_path: Path) -> None:
+    (block,) = re.findall(
+        r"```yaml\n# prometheus.yml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "prometheus.yml").write_text(block, encoding="utf-8")
+    shutil.copy(LOCAL_ALERTS, tmp_path)
+    tool("check", "config", tmp_path / "prometheus.yml")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from chart.dashboards.board import Board, Row, Variable
+from chart.dashboards.limits import THRESHOLDS
 from chart.dashboards.panels import Column, Query, lines, number, rows, steps
 
 DATASETS: Final = 'run_namespace=~"$namespace", dataset=~"$dataset"'
@@ -184,7 +185,11 @@ FLEET: Final = Board(
                             "(hdgan_run_awaiting_annotation_since_timestamp_seconds"
                             f"{{{DATASETS}}})",
                             "s",
-                            steps("green", (3 * DAY, "orange"), (7 * DAY, "red")),
+                            steps(
+                                "green",
+                                (3 * DAY, "orange"),
+                                (DAY * THRESHOLDS["annotationDays"], "red"),
+                            ),
                         ),
                     ),
                     RUN_LABELS,

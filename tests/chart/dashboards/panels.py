@@ -90,12 +90,10 @@ def number(
     decimals: int | None = None,
     names: bool = False,
 ) -> Panel:
-    """What it is now. names: the series are shown by name, too."""
+    """What it is now. names: of series, instead of values."""
     panel = stat.Panel().title(title).description(words).unit(unit).span(width).height(4)
     panel.color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
-    panel.text_mode(
-        looks.BigValueTextMode.VALUE_AND_NAME if names else looks.BigValueTextMode.VALUE
-    )
+    panel.text_mode(looks.BigValueTextMode.NAME if names else looks.BigValueTextMode.VALUE)
     panel.thresholds(limits or steps("blue")).no_value("-").reduce_options(_last())
     if decimals is not None:
         panel.decimals(decimals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from chart.dashboards.board import Board, Row, Variable
+from chart.dashboards.limits import THRESHOLDS
 from chart.dashboards.panels import Column, Query, bars, lines, number, rows, steps
 
 RUN: Final = 'run_namespace=~"$namespace", dataset=~"$dataset", run=~"$run"'
@@ -68,7 +69,11 @@ ONE_RUN: Final = Board(
                         "{{run}}",
                     ),
                     width=6,
-                    limits=steps("green", (3 * 86400, "orange"), (7 * 86400, "red")),
+                    limits=steps(
+                        "green",
+                        (3 * 86400, "orange"),
+                        (86400 * THRESHOLDS["annotationDays"], "red"),
+                    ),
                 ),
                 number(
                     "Failed with",
@@ -229,7 +234,7 @@ ONE_RUN: Final = Board(
                         "{{run}} {{stage}} {{pod}}",
                     ),
                     least=0,
-                    limits=steps("green", (2700, "red")),
+                    limits=steps("green", (60 * THRESHOLDS["stallMinutes"], "red")),
                 ),
                 lines(
                     "Rejects",

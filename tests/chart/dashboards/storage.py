@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from chart.dashboards.board import Board, Row, Variable
+from chart.dashboards.limits import THRESHOLDS
 from chart.dashboards.panels import Query, bars, lines, number, steps
 
 HERE: Final = 'namespace=~"$namespace"'
 RATE: Final = "[$__rate_interval]"
 REQUESTS: Final = "hdgan_store_requests_total"
+LEAST_FREE: Final = THRESHOLDS["scratchFreeRatio"]
 BAD: Final = 'outcome=~"failed|unanswered"'
 
 
@@ -42,11 +44,11 @@ STORAGE: Final = Board(
                 number(
                     "Requests that fail",
                     "Share that the store failed at or did not answer. HdganStoreErrors begins at "
-                    "5 % of a process.",
+                    f"{THRESHOLDS['storeErrorRatio']:.0%} of a process.",
                     "percentunit",
                     Query(_share(f"{BAD}, {HERE}")),
                     decimals=2,
-                    limits=steps("green", (0.01, "orange"), (0.05, "red")),
+                    limits=steps("green", (0.01, "orange"), (THRESHOLDS["storeErrorRatio"], "red")),
                 ),
                 number(
                     "Requests made again",
@@ -75,11 +77,11 @@ STORAGE: Final = Board(
                 ),
                 number(
                     "Scratch that is free",
-                    "Share, of the fullest disk. HdganScratchNearlyFull begins at 10 %.",
+                    f"Of the fullest disk. HdganScratchNearlyFull begins at {LEAST_FREE:.0%}.",
                     "percentunit",
                     Query(f"min({FREE} / ({FREE} + {USED}))"),
                     decimals=0,
-                    limits=steps("red", (0.1, "orange"), (0.2, "green")),
+                    limits=steps("red", (LEAST_FREE, "orange"), (2 * LEAST_FREE, "green")),
                 ),
             ),
         ),
@@ -190,7 +192,7 @@ STORAGE: Final = Board(
                     ),
                     least=0,
                     most=1,
-                    limits=steps("red", (0.1, "green")),
+                    limits=steps("red", (LEAST_FREE, "green")),
                 ),
                 bars(
                     "Scratch that is used",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from chart.dashboards.board import Board, Row, Variable
+from chart.dashboards.limits import THRESHOLDS
 from chart.dashboards.panels import Query, heat, lines, number, steps
 
 STAGE: Final = 'namespace=~"$namespace", run=~"$run"'
@@ -56,14 +57,15 @@ TRAINING: Final = Board(
                 ),
                 number(
                     "KID above its best",
-                    "1 is the best so far. HdganTrainingKidRising begins at 1.5.",
+                    "1 is the best so far. HdganTrainingKidRising begins at "
+                    f"{THRESHOLDS['kidFactor']}.",
                     "short",
                     Query(
                         f"{_each('hdgan_training_kid')} / {_each('hdgan_training_best_kid')}",
                         "{{run}}",
                     ),
                     decimals=2,
-                    limits=steps("green", (1.5, "orange"), (3, "red")),
+                    limits=steps("green", (THRESHOLDS["kidFactor"], "orange"), (3, "red")),
                 ),
                 number(
                     "Waiting for tiles",
@@ -84,7 +86,7 @@ TRAINING: Final = Board(
                         "{{run}}",
                     ),
                     decimals=0,
-                    limits=steps("green", (1, "orange"), (20, "red")),
+                    limits=steps("green", (1, "orange"), (THRESHOLDS["skippedUpdates"], "red")),
                 ),
             ),
         ),
@@ -115,7 +117,7 @@ TRAINING: Final = Board(
                     Query(_each("hdgan_training_ada_probability"), "{{run}}"),
                     least=0,
                     most=1,
-                    limits=steps("green", (0.95, "red")),
+                    limits=steps("green", (THRESHOLDS["adaProbability"], "red")),
                 ),
                 lines(
                     "Sign of D on real images",
