@@ -13,6 +13,7 @@ import yaml
 from chart.dashboards.boards import BOARDS
 from chart.helms import Helm
 from chart.promql import problems, selectors
+from chart.synthetic_series import synthetic
 from chart.test_alerts import tool
 from hdgan.core.telemetry.catalogue import ALL, BY_SERIES
 from support.dashboard_queries import BUILT_IN, VARIABLE, dashboards, panels, queries
@@ -120,6 +121,22 @@ def test_prometheus_takes_every_query(tmp_path: Path) -> None:
         yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}), encoding="utf-8"
     )
     tool("check", "rules", file)
+
+
+def test_every_query_finds_something_among_all_series(tmp_path: Path) -> None:
+    """Of two targets, because a label that is forgotten shows as two series for one."""
+    found = [
+        {
+            "expr": f"clamp_max(count({query.expr}), 1)",
+            "eval_time": "70m",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for query in queries()
+    ]
+    test = {"interval": "1m", "input_series": list(synthetic(80)), "promql_expr_test": found}
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}), encoding="utf-8")
+    tool("test", "rules", file)
 
 
 def test_the_chart_ships_them_as_they_are(helm: Helm) -> None:
