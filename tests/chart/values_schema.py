@@ -28,12 +28,18 @@ from hdgan.controller.settings import (
     StoreConfig,
 )
 from hdgan.core.run import RunSpec
+from hdgan.core.telemetry.catalogue import ALL
 
 Schema = dict[str, Any]
 
 ALERTS: Final = (
     Path(__file__).parents[2] / "charts" / "hdgan" / "templates" / "monitoring" / "alerts"
 )
+OF_ALERTS: Final = {label for metric in ALL for label in metric.labels} | {
+    *("alertname", "severity", "schedule"),
+    *("namespace", "pod", "instance", "job", "hdgan_io_run", "hdgan_io_stage"),
+}
+"""Labels that alerts have of themselves."""
 KUBERNETES: Final = "1.37"
 """Version of the API whose definitions are used."""
 NAME: Final[Schema] = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}
@@ -371,8 +377,8 @@ def monitoring() -> Schema:
                         **mapping(TEXT),
                         "propertyNames": {
                             "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$",
-                            # Those tell alerts apart.
-                            "not": {"enum": ["alertname", "severity", "schedule"]},
+                            # Those tell alerts apart; a rule's own labels would hide them.
+                            "not": {"enum": sorted(OF_ALERTS)},
                         },
                     },
                     "disabled": array({"enum": alert_names()}),
