@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -155,14 +156,17 @@ def logs(
         str | None, typer.Option(help="Default: the one at work, or the last.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the pod ends.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="JSON lines on a terminal, too.")] = False,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Print what the pods of a stage say: with --follow also what they will say."""
+    """Print what the pods of a stage say: with --follow also what they will say. On a terminal as
+    text, elsewhere as they say it: JSON lines."""
     from hdgan.controller import api as paths
     from hdgan.controller.pod_logs import print_logs, sources
     from hdgan.controller.reading import read_status
+    from hdgan.core.log_lines import readable
 
     api, space = _connect(namespace, context, kubeconfig)
     name = load_run(file).metadata.name
@@ -184,7 +188,8 @@ def logs(
         space,
         sources(pods),
         follow=follow,
-        say=lambda line: typer.echo(printable(line)),
+        read=readable if sys.stdout.isatty() and not raw else printable,
+        say=typer.echo,
         warn=lambda text: typer.echo(printable(text), err=True),
     )
 

@@ -26,6 +26,7 @@ from hdgan.controller.facts import (
     job_facts,
     pod_facts,
 )
+from hdgan.controller.log_context import about, about_store
 from hdgan.controller.looking import Looking, Memory, Stores
 from hdgan.controller.names import job_name, key_label, place_key
 from hdgan.controller.pinning import INTERVAL_SECONDS, PinKeeper
@@ -267,9 +268,9 @@ class Controller:
             except _Overtaken:
                 again, outcome = OVERTAKEN_SECONDS, "conflict"
             except HdganError as error:
-                logger.warning("%s/%s: %s", *key, error)
+                logger.warning("%s", error, extra=about(key))
             except Exception:  # a bug met at one run must not end the work on the others
-                logger.exception("%s/%s", *key)
+                logger.exception("a bug", extra=about(key))
             finally:
                 self.series.reconciled(outcome, time.perf_counter() - began)
                 if again is not None:
@@ -289,7 +290,9 @@ class Controller:
             return None
         run = run_facts(document, self._settings)
         if run.unreadable:
-            logger.error("%s/%s is left alone, its status cannot be read: %s", *key, run.unreadable)
+            logger.error(
+                "left alone, its status cannot be read: %s", run.unreadable, extra=about(key)
+            )
             return None
         memory = self._memory.setdefault(key, Memory())
         if run.run is not None and memory.retry != run.run.spec.retry:
@@ -577,9 +580,9 @@ class Controller:
             self._look_for_annotations(place, runs)
         except HdganError as error:
             self._stores.forget(*place)
-            logger.warning("annotations in store %s of %s: %s", place[1], place[0], error)
+            logger.warning("looking for annotations: %s", error, extra=about_store(place))
         except Exception:
-            logger.exception("annotations in store %s of %s", place[1], place[0])
+            logger.exception("looking for annotations", extra=about_store(place))
         finally:
             self._listing.discard(place)
 

@@ -25,6 +25,7 @@ from hdgan.controller.settings import GarbageConfig, Settings, StoreConfig, load
 from hdgan.core.errors import HdganError, InternalError, Stopped, StoreUnavailable
 from hdgan.core.garbage.collecting import Found, Policy, Report, collect
 from hdgan.core.garbage.roots import Keeping
+from hdgan.core.log_lines import log_to
 from hdgan.core.redaction import guard_streams, redact
 from hdgan.core.store import connected, open_store
 
@@ -52,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("settings", type=Path, help="the installation's settings, a YAML file")
     options = parser.parse_args(arguments)
     guard_streams()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     codes = []
     try:
+        log_to(sys.stderr, logging.WARNING)
         settings = load_settings(options.settings)
         with _ended_by_sigterm() as told:
             for line, code in collect_all(settings):
@@ -90,7 +91,7 @@ def _collect(config: StoreConfig, policy: Policy) -> tuple[Line, int]:
         said, code = str(error), error.exit_code
     except Exception as error:
         # A bug that shows in one store is no reason to let the others fill up.
-        logger.exception("%s", config.uri)
+        logger.exception("a bug", extra={"store": config.uri})
         said, code = f"{type(error).__name__}: {error}", InternalError.exit_code
     return {"error": redact(said), "exitCode": code}, code
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hdgan.controller.actions import Observe, Pin, Publish, ReadSavedStep
+from hdgan.controller.log_context import about, about_store
 from hdgan.controller.queueing import DelayQueue
 from hdgan.controller.settings import DEFAULT_STORE, Settings, StoreConfig
 from hdgan.controller.situation import RunFacts
@@ -235,7 +236,8 @@ class Looking:
         except HdganError as error:
             memory.problem = str(error)
         except Exception as error:
-            logger.exception("%s for %s/%s", type(task.look).__name__, run.namespace, run.name)
+            where = about((run.namespace, run.name))
+            logger.exception("a bug at %s", type(task.look).__name__, extra=where)
             memory.store_error = failed = f"{type(error).__name__}: {error}"
         finally:
             with self._lock:
@@ -260,12 +262,11 @@ def _note(lane: _Lane, place: Place, failed: str | None) -> None:
         pause *= random.uniform(0.5, 1.0)
         lane.not_before = time.monotonic() + pause
         logger.warning(
-            "store %s of %s failed %d times, next look in %.0f s: %s",
-            place[1],
-            place[0],
+            "failed %d times, next look in %.0f s: %s",
             lane.failures,
             pause,
             failed,
+            extra=about_store(place),
         )
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from hdgan.controller.log_context import about_store
 from hdgan.controller.status import FINAL, RunStatus
 from hdgan.core.errors import HdganError
 from hdgan.core.pins import Pins, Place, Purpose
@@ -66,7 +67,7 @@ class PinKeeper:
                     pins.add(artifacts, purpose)
             except HdganError as error:
                 failed.add(place)
-                logger.warning("pins in store %s of %s: %s", place[1], place[0], error)
+                logger.warning("writing pins: %s", error, extra=about_store(place))
         self._forget_all_but(seen)
 
     def _forget_all_but(self, runs: Collection[Run]) -> None:

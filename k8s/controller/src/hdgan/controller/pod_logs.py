@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from hdgan.controller.api import PODS, Api, ApiError, Document
 from hdgan.controller.facts import pod_facts
+from hdgan.core.printable import printable
 
 AGAIN_SECONDS = 2.0
 """How often a container that has not started is asked again, when its log is followed."""
@@ -59,8 +60,10 @@ def print_logs(
     follow: bool,
     say: Callable[[str], None],
     warn: Callable[[str], None],
+    read: Callable[[str], str] = printable,
 ) -> None:
-    """Print each line of each log; with `follow` of all at once, until the containers end."""
+    """Print each line of each log, as `read` makes it out; with `follow` of all at once, until the
+    containers end."""
     if follow:
         lock = threading.Lock()
 
@@ -70,10 +73,10 @@ def print_logs(
 
         # As many at once as there are: one that waited for its turn would seem to say nothing.
         with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-            list(pool.map(lambda one: _print(api, namespace, one, True, said, warn), wanted))
+            list(pool.map(lambda one: _print(api, namespace, one, True, said, warn, read), wanted))
     else:
         for one in wanted:
-            _print(api, namespace, one, False, say, warn)
+            _print(api, namespace, one, False, say, warn, read)
 
 
 def _print(
@@ -83,12 +86,13 @@ def _print(
     follow: bool,
     say: Callable[[str], None],
     warn: Callable[[str], None],
+    read: Callable[[str], str],
 ) -> None:
     prefix = f"{source.title} | " if source.title else ""
     while True:
         try:
             for line in api.log(namespace, source.pod, source.container, follow=follow):
-                say(f"{prefix}{line}")
+                say(f"{prefix}{read(line)}")
             return
         except ApiError as error:
             # 400: the container has not started.

@@ -22,20 +22,12 @@ from hdgan.controller.health import Health
 from hdgan.controller.kubernetes_lease import KubernetesLease
 from hdgan.controller.settings import load_settings
 from hdgan.core.errors import HdganError
-from hdgan.core.printable import printable
+from hdgan.core.log_lines import log_to
 from hdgan.core.redaction import guard_streams
 from hdgan.core.telemetry import store_requests
 from hdgan.core.telemetry.stage_series import StoreSeries
 
 logger = logging.getLogger("hdgan.controller")
-
-
-class LogFormat(logging.Formatter):
-    """One line for a message, whatever is in it: some of it was said by pods and by whoever makes
-    runs. Only the traceback of an exception, and that is ours, has more."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
-        return printable(super().formatMessage(record)).replace("\n", "\\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,9 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=version)
     options = parser.parse_args(arguments)
     guard_streams()
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LogFormat("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        log_to(sys.stdout, logging.INFO)
+    except HdganError as error:
+        logger.error("%s", error)
+        return error.exit_code
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

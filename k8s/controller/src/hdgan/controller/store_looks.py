@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from hdgan.controller.log_context import about_store
 from hdgan.controller.run_looks import KnownRun, Place
 from hdgan.core.errors import HdganError
 from hdgan.core.request import InputRef
@@ -95,9 +96,9 @@ class StoreLooks:
             look.reachable = False
             self._forget(place)
             if not self._stopped.is_set():
-                logger.warning("for series of store %s of %s: %s", place[1], place[0], error)
+                logger.warning("looking for series: %s", error, extra=about_store(place))
         except Exception:  # a bug met at one store must not end its series for good
             look.reachable = False
-            logger.exception("series of store %s of %s", place[1], place[0])
+            logger.exception("looking for series", extra=about_store(place))
         finally:
             look.under_way.release()

@@ -64,6 +64,14 @@ def formatter(stream: IO[str], environ: Mapping[str, str] = os.environ) -> loggi
     return JsonLines() if asked == "json" else TextLines()
 
 
+def log_to(stream: IO[str], level: int) -> None:
+    """Write what is logged in this process to a stream, from this level on. RequestError as
+    `formatter`."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(stream))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
 def readable(line: str) -> str:
     """A line a stage or the controller has written, for people; what is none of those as it is."""
     try:

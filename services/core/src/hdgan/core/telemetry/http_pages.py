@@ -28,25 +28,34 @@ class Page:
 
 
 class PageServer:
-    """Answers with `answer(path)` until it is closed. Port 0 takes a free one (see `port`).
+    """Answers with `answer(path)` until it is closed; calls `sent(path)` once that has gone out.
+    Port 0 takes a free one (see `port`).
 
     OSError if it cannot: the port is taken, or the host is none of this machine's.
     """
 
-    def __init__(self, host: str, port: int, answer: Callable[[str], Page]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        answer: Callable[[str], Page],
+        sent: Callable[[str], None] = lambda path: None,
+    ) -> None:
         family = _family(host, port)
 
         class Handler(BaseHTTPRequestHandler):
             timeout = SECONDS
 
             def do_GET(self) -> None:
-                page = answer(self.path.partition("?")[0])
+                path = self.path.partition("?")[0]
+                page = answer(path)
                 body = redact(page.text).encode()
                 self.send_response(page.status)
                 self.send_header("Content-Type", page.kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+                sent(path)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Stdout and stderr are for what the process itself has to say."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from threading import Condition
+from http.client import HTTPException
+from threading import Condition, local
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -46,8 +47,11 @@ class LocalMetrics(RunWatch):
         self._registry.register(LookCollector(self._runs, self._datasets))
         self._looked = Condition()
         self._looks = 0
+        self._last_looks = 0
+        """Of those, how many have seen how the run ended."""
+        self._shown = local()
         try:
-            self._server = PageServer(host, port, self._page)
+            self._server = PageServer(host, port, self._page, self._sent)
         except (OSError, UnicodeError) as error:
             what = (isinstance(error, OSError) and error.strerror) or error
             raise RequestError(
@@ -85,14 +89,13 @@ class LocalMetrics(RunWatch):
         """If anybody has looked before: until they have looked at what is there now, or have had
         the time to. Who has interrupted the run does not want to wait."""
         with self._looked:
-            before, look = self._looks, self._look
-            if before == 0 or look is None or look.phase in ("Running", "Interrupted"):
+            if not self._looks or not _settled(self._look):
                 return
             say(
                 f"metrics: waiting for a last look, at most {LONGEST_WAIT_SECONDS:g} s (Ctrl-C: "
                 "not at all)"
             )
-            self._looked.wait_for(lambda: self._looks > before, LONGEST_WAIT_SECONDS)
+            self._looked.wait_for(lambda: self._last_looks > 0, LONGEST_WAIT_SECONDS)
 
     # What is shown
 
@@ -108,14 +111,19 @@ class LocalMetrics(RunWatch):
 
     def _page(self, path: str) -> Page:
         if path == "/metrics":
-            text = generate_latest(self._registry).decode() + self._of_stage(path)
-            with self._looked:
-                self._looks += 1
-                self._looked.notify_all()
-            return Page(text, METRICS_TYPE)
+            self._shown.settled = _settled(self._look)  # before what is shown, not after
+            own = generate_latest(self._registry).decode()
+            return Page(own + self._of_stage(path), METRICS_TYPE)
         if path == "/progress":
             return Page(self._of_stage(path) or "{}", "application/json")
         return Page("there are /metrics and /progress\n", status=404)
+
+    def _sent(self, path: str) -> None:
+        if path == "/metrics":
+            with self._looked:
+                self._looks += 1
+                self._last_looks += self._shown.settled
+                self._looked.notify_all()
 
     def _of_stage(self, path: str) -> str:
         """The stage's own page; empty if there is none, or it does not answer."""
@@ -126,7 +134,7 @@ class LocalMetrics(RunWatch):
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(f"http://{OWN_HOST}:{port}{path}", timeout=STAGE_SECONDS) as answer:
                 return str(answer.read().decode())
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):  # it ends, or has just ended
             return ""
 
     def close(self) -> None:
@@ -142,3 +150,8 @@ class LocalMetrics(RunWatch):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _settled(look: RunLook | None) -> bool:
+    """Whether the run has come to an end that is worth knowing."""
+    return look is not None and look.phase not in ("Running", "Interrupted")
