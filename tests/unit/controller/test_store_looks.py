@@ -113,7 +113,7 @@ def test_a_bug_met_at_one_store_is_told_and_it_is_looked_at_again(
         patch.setattr(stores.stores[A], "list", broken)
         looks.refresh([])
         eventually(lambda: looks.reachable() == {A: False, B: True})
-    assert "series of store a of team" in caplog.text
+    assert [(vars(one)["namespace"], vars(one)["store"]) for one in caplog.records] == [A]
     looks.refresh([])
     eventually(lambda: looks.reachable() == {A: True, B: True})
 

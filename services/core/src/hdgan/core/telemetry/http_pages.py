@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from hdgan.core.redaction import redact
 
@@ -62,6 +63,11 @@ class PageServer:
 
         class Server(ThreadingHTTPServer):
             address_family = family
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that has hung up is nothing to speak of."""
+                if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+                    super().handle_error(request, client_address)
 
         self._server = Server((host, port), Handler)
         self._server.daemon_threads = True
