@@ -276,8 +276,8 @@ class LocalRun:
             self._view.say(f"{stage}: stopped early, started again from its saved state")
 
     def _hear(self, stage: str, event: dict[str, Any]) -> None:
-        self._watch.event(event)
-        self._view.event(stage, event)
+        if not self._watch.event(event):
+            self._view.event(stage, event)
 
     def _saved_step(self, request: StageRequest) -> int:
         """How far the saved work of a stage is; -1 if nothing is saved."""

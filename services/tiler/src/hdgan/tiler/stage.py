@@ -145,7 +145,9 @@ def cut_slides(
         opener=opener,
     )
     with closing(outcomes):  # ends processes and removes copies also when this loop is left early
-        for outcome in outcomes:
+        context.tally.queued("slides", len(todo))
+        for number, outcome in enumerate(outcomes, 1):
+            context.tally.queued("slides", len(todo) - number)
             task, total = outcome.task, 0
             if outcome.reason is not None:
                 _set_aside(context, pieces, task, outcome.reason)

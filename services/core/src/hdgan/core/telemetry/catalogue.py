@@ -112,8 +112,7 @@ STAGE_WORK = _metric(
 STAGE_QUEUE = _metric(
     "hdgan_stage_queue_depth",
     "gauge",
-    "What waits in a queue between two steps of a stage: `tiles` decoded ahead of training,"
-    " `images` that are being encoded.",
+    "What waits within a stage: `tiles` decoded ahead of training, `slides` still to be cut.",
     "stage",
     labels=(*STAGE, "queue"),
 )

@@ -46,9 +46,9 @@ class LocalMetrics(RunWatch):
         self._registry = CollectorRegistry()
         self._registry.register(LookCollector(self._runs, self._datasets))
         self._looked = Condition()
-        self._looks = 0
+        self._looked_at = False
         self._last_looks = 0
-        """Of those, how many have seen how the run ended."""
+        """Pages that went out and said how the run ended."""
         self._shown = local()
         try:
             self._server = PageServer(host, port, self._page, self._sent)
@@ -68,10 +68,12 @@ class LocalMetrics(RunWatch):
     def variables(self) -> Mapping[str, str]:
         return {PORT_VARIABLE: "0", HOST_VARIABLE: OWN_HOST}
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Mapping[str, Any]) -> bool:
         port = event.get("port")
-        if event.get("event") == "log" and isinstance(port, int):
-            self._stage_port = port
+        if event.get("event") != "log" or not isinstance(port, int):
+            return False
+        self._stage_port = port
+        return True
 
     def stage_ended(self) -> None:
         self._stage_port = None
@@ -89,7 +91,7 @@ class LocalMetrics(RunWatch):
         """If anybody has looked before: until they have looked at what is there now, or have had
         the time to. Who has interrupted the run does not want to wait."""
         with self._looked:
-            if not self._looks or not _settled(self._look):
+            if not self._looked_at or not _settled(self._look):
                 return
             say(
                 f"metrics: waiting for a last look, at most {LONGEST_WAIT_SECONDS:g} s (Ctrl-C: "
@@ -111,6 +113,7 @@ class LocalMetrics(RunWatch):
 
     def _page(self, path: str) -> Page:
         if path == "/metrics":
+            self._looked_at = True
             self._shown.settled = _settled(self._look)  # before what is shown, not after
             own = generate_latest(self._registry).decode()
             return Page(own + self._of_stage(path), METRICS_TYPE)
@@ -121,7 +124,6 @@ class LocalMetrics(RunWatch):
     def _sent(self, path: str) -> None:
         if path == "/metrics":
             with self._looked:
-                self._looks += 1
                 self._last_looks += self._shown.settled
                 self._looked.notify_all()
 

@@ -39,8 +39,9 @@ class RunWatch:
         """Environment of the stages' processes, beside what they get anyway."""
         return {}
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """A stage has said something."""
+    def event(self, event: Mapping[str, Any]) -> bool:
+        """A stage has said something. True if that was for this watch alone."""
+        return False
 
     def stage_ended(self) -> None:
         """The stage's process has ended."""
