@@ -6,24 +6,19 @@ namespaces. What it cannot see is named in the answer.
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from hdgan.core.errors import RequestError
 from hdgan.core.telemetry import catalogue
+from hdgan.core.telemetry.http_pages import METRICS_TYPE, Page, PageServer
+from hdgan.core.telemetry.registry import Registry
 from hdgan.core.telemetry.run_series import empty
-
-SECONDS = 10.0
-"""How long a client may take to say what it wants."""
 
 
 class Series(Protocol):
@@ -47,30 +42,22 @@ class Watchful(Protocol):
         """Namespaces nothing is decided for."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    text: str
-
-
-def live(controller: Watchful | None) -> Answer:
+def live(controller: Watchful | None) -> Page:
     """Whether the process is worth keeping. None: it waits to lead."""
     if controller is not None and not controller.works():
-        return Answer(500, "a thread of the controller has ended: see the log\n")
-    return Answer(200, "ok\n")
+        return Page("a thread of the controller has ended: see the log\n", status=500)
+    return Page("ok\n")
 
 
-def ready(controller: Watchful | None, namespaces: int) -> Answer:
+def ready(controller: Watchful | None, namespaces: int) -> Page:
     """Whether it does what it is there for, as far as it is its turn."""
     if controller is None:
-        return Answer(200, "ok: waiting to lead\n")
+        return Page("ok: waiting to lead\n")
     unseen = controller.unseen()
     if not unseen:
-        return Answer(200, "ok: leading\n")
+        return Page("ok: leading\n")
     words = f"cannot list or watch {', '.join(unseen)}: see the log\n"
-    return Answer(503 if len(unseen) == namespaces else 200, words)
+    return Page(words, status=503 if len(unseen) == namespaces else 200)
 
 
 class Health:
@@ -80,51 +67,35 @@ class Health:
     def __init__(self, port: int, namespaces: list[str], host: str = "") -> None:
         self.controller: Watchful | None = None
         self.namespaces = namespaces
-        self.registry: CollectorRegistry = _Registry()
+        self.registry: CollectorRegistry = Registry()
         ProcessCollector(registry=self.registry)
         self.registry.register(_Shown(self))
         try:
-            self._server = _Server((host, port), _handler(self._answer))
+            self._server = PageServer(host, port, self._answer)
         except OSError as error:
             raise RequestError(
                 f"cannot listen on port {port} (healthPort): {error.strerror or error}"
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="health", daemon=True
-        )
-        self._thread.start()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self._server.server_port
+        return self._server.port
 
     def stop(self) -> None:
         """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
-    def _answer(self, path: str) -> Answer:
-        match path.partition("?")[0]:
+    def _answer(self, path: str) -> Page:
+        match path:
             case "/livez":
                 return live(self.controller)
             case "/readyz":
                 return ready(self.controller, len(self.namespaces))
             case "/metrics":
-                return Answer(200, generate_latest(self.registry).decode())
+                return Page(generate_latest(self.registry).decode(), METRICS_TYPE)
             case _:
-                return Answer(404, "there are /livez, /readyz and /metrics\n")
-
-
-class _Registry(CollectorRegistry):
-    """Without the time at which each series began: nobody asks for it, and it would double their
-    number."""
-
-    def collect(self) -> Iterator[Metric]:
-        for family in super().collect():
-            family.samples = [one for one in family.samples if not one.name.endswith("_created")]
-            yield family
+                return Page("there are /livez, /readyz and /metrics\n", status=404)
 
 
 class _Shown(Collector):
@@ -149,39 +120,3 @@ class _Shown(Collector):
     def describe(self) -> Iterator[Metric]:
         """Nothing: what is told depends on whether it leads."""
         return iter(())
-
-
-class _Server(ThreadingHTTPServer):
-    """On one address; without a host on all, of IPv4 and IPv6 where there are both."""
-
-    daemon_threads = True
-
-    def __init__(self, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        one_of_ipv4 = bool(place[0]) and ":" not in place[0]
-        both = socket.has_dualstack_ipv6() and not one_of_ipv4
-        self.address_family = socket.AF_INET6 if both else socket.AF_INET
-        super().__init__(place, handler)
-
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-
-def _handler(answer: Callable[[str], Answer]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = SECONDS
-
-        def do_GET(self) -> None:
-            found = answer(self.path)
-            data = found.text.encode()
-            self.send_response(found.status)
-            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: probes come every few seconds."""
-
-    return Handler

@@ -30,7 +30,8 @@ class Page:
 
 class PageServer:
     """Answers with `answer(path)` until it is closed; calls `sent(path)` once that has gone out.
-    Port 0 takes a free one (see `port`).
+    Without a host on all addresses, of IPv4 and IPv6 where there are both. Port 0 takes a free one
+    (see `port`).
 
     OSError if it cannot: the port is taken, or the host is none of this machine's.
     """
@@ -63,6 +64,12 @@ class PageServer:
 
         class Server(ThreadingHTTPServer):
             address_family = family
+            daemon_threads = True
+
+            def server_bind(self) -> None:
+                if not host and family == socket.AF_INET6:
+                    self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                super().server_bind()
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A client that has hung up is nothing to speak of."""
@@ -70,7 +77,6 @@ class PageServer:
                     super().handle_error(request, client_address)
 
         self._server = Server((host, port), Handler)
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = Thread(
             target=self._server.serve_forever,
@@ -99,5 +105,7 @@ class PageServer:
 
 def _family(host: str, port: int) -> socket.AddressFamily:
     """Of a host's first address: the pods of a cluster may have addresses of IPv6 only."""
+    if not host:
+        return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return places[0][0]

@@ -26,6 +26,7 @@ from hdgan.core.progress import Progress
 from hdgan.core.telemetry import catalogue, store_requests
 from hdgan.core.telemetry.catalogue import Metric
 from hdgan.core.telemetry.http_pages import METRICS_TYPE, Page
+from hdgan.core.telemetry.registry import Registry
 from hdgan.core.telemetry.stage_tally import StageTally
 
 GAUGES: Final[dict[str, tuple[Metric, *tuple[str, ...]]]] = {
@@ -80,7 +81,7 @@ class StageSeries(StageTally):
     """All series of one process that works at a stage."""
 
     def __init__(self, *, run: str, stage: str, key: str, device: str, scratch: Path) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = Registry()
         self._names = (run, stage)
         self._families: dict[Metric, Any] = {}
         self._reached: dict[Metric, float] = {}
