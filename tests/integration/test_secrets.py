@@ -18,6 +18,7 @@ import boto3
 import pytest
 
 from support import canaries, fake_services
+from support.prometheus import free_port
 from support.runs import write_run
 from support.s3_server import new_bucket, point_aws_at, running_s3
 
@@ -46,7 +47,8 @@ def leak(ctx):
     seen = Path(os.environ[FOLDER_VARIABLE]) / "seen"
     seen.mkdir()
     for page in ("metrics", "progress"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{ctx._metrics.port}/{page}") as answer:
+        port = os.environ["HDGAN_METRICS_PORT"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}") as answer:
             (seen / page).write_bytes(answer.read())
     (seen / "arguments").write_bytes(
         b"\\n".join(read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
@@ -186,7 +188,7 @@ def test_a_stage_that_says_every_secret_in_every_way_lets_none_out(
         point_aws_at(endpoint, monkeypatch)
         bucket = new_bucket(endpoint)
         environ = secrets_environ(endpoint) | fakes
-        environ["HDGAN_METRICS_PORT"] = "0"
+        environ["HDGAN_METRICS_PORT"] = str(free_port())
         environ["HDGAN_TERMINATION_LOG"] = str(tmp_path / "last-words")
         store = f"s3://{bucket}/store"
         run = Attempt("run", 70, ("run", "run.yaml", "--store", store), environ)

@@ -31,6 +31,9 @@ SELDOM = {
     "hdgan_run_finish_time_seconds",
     "hdgan_run_failure_info",  # of the run that fails, below
 }
+ACCIDENTS = {("storage", "Failed by process")}
+"""Panels that are empty while all goes well."""
+PAIRS = 60
 RULES = Path(__file__).parents[2] / "docs" / "alerts.yaml"
 
 
@@ -96,7 +99,8 @@ def watched(
     with running_prometheus(folder / "prometheus", [port], rules) as prometheus:
         write_run_file(run.run_file, {"rerun": {"tiler": "again"}, "ganTrainer": {"seed": 1}})
         assert watched_run(run, port, pages) == 3
-        other = {"seed": 1, "dropMostUncertain": 0.5}  # so that images are left out
+        # Long enough to be seen twice, and with images that are left out.
+        other = {"seed": 1, "dropMostUncertain": 0.5, "count": PAIRS}
         write_run_file(run.run_file, {"classifier": {"epochs": 5}, "synthesizer": other})
         assert watched_run(run, port, pages) == 0
         yield Watched(run, prometheus, port, began, pages)
@@ -118,7 +122,7 @@ def test_they_have_the_values_that_the_artifacts_have(watched: Watched) -> None:
     for name, value in test["dice"]["perClass"].items():
         assert watched.last(f'hdgan_run_dice_ratio{{{run},class="{name}"}}') == value
     assert watched.last(f"hdgan_run_macro_dice_ratio{{{run}}}") == test["dice"]["macro"]
-    assert watched.last(f"hdgan_run_pairs{{{run}}}") == 6
+    assert watched.last(f"hdgan_run_pairs{{{run}}}") == PAIRS
     for stage in ("classifier", "dataset"):
         seconds = watched.document(stage, "run-info.json")["seconds"]
         series = f'hdgan_run_stage_duration_seconds{{{run},stage="{stage}"}}'
@@ -159,10 +163,11 @@ def test_every_query_of_the_dashboards_finds_something(watched: Watched) -> None
     empty = [
         (board, panel, query)
         for board, panel, query in queries()
-        if not _of_a_cluster(query)
+        if (board, panel) not in ACCIDENTS
+        and not _of_a_cluster(query)
         and not watched.prometheus.ask("query_range", query=query, **period)["result"]
     ]
-    assert empty == []
+    assert not empty, "\n".join(map(str, empty))
 
 
 def _of_a_cluster(query: str) -> bool:
