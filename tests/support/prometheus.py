@@ -20,7 +20,7 @@ import yaml
 
 T = TypeVar("T")
 
-INTERVAL = "250ms"
+INTERVAL = "500ms"
 """Between two scrapes, and between two evaluations of rules."""
 
 
