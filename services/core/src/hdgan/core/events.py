@@ -50,9 +50,8 @@ class Emitter:
 
     def emit(self, event: str, fields: dict[str, Any]) -> None:
         fields = redact_values(json.loads(json.dumps(fields, default=str)))
-        now = datetime.now(UTC)
         head = {
-            "time": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",
+            "time": written(datetime.now(UTC)),
             "level": _LEVELS[event],
             "event": event,
             **self._about,
@@ -74,6 +73,11 @@ class Emitter:
             self._lock.release()
         if self._gone:
             self._on_gone()
+
+
+def written(moment: datetime) -> str:
+    """A time as log lines have it: in UTC, with milliseconds."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def parse_event(line: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from hdgan.core.errors import RequestError
-from hdgan.core.events import MAX_LINE
+from hdgan.core.events import MAX_LINE, written
 from hdgan.core.json_documents import JsonError, parse_object
 from hdgan.core.printable import printable
 from hdgan.core.progress_view import describe_progress
@@ -32,7 +32,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
-            "time": written(record.created),
+            "time": written(datetime.fromtimestamp(record.created, UTC)),
             "level": level_of(record),
             "message": redact(record.getMessage()),
         }
@@ -113,9 +113,3 @@ def level_of(record: logging.LogRecord) -> str:
     if record.levelno >= logging.WARNING:
         return "warning"
     return "info" if record.levelno >= logging.INFO else "debug"
-
-
-def written(seconds: float) -> str:
-    """A time as log lines have it: UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
