@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,16 +42,15 @@ def smaller(
     return Figure(name, value, unit, baseline, baseline / value, peak)
 
 
-def to_json(figures: Sequence[Figure]) -> str:
-    """The list that `results.json` holds, rounded to four digits."""
-    rows = [
+def rows(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """As `results.json` holds them, rounded to four digits."""
+    return [
         {
             key: float(f"{value:.4g}") if isinstance(value, float) else value
             for key, value in dataclasses.asdict(one).items()
         }
         for one in figures
     ]
-    return json.dumps(rows, indent=1) + "\n"
 
 
 def print_table(figures: Sequence[Figure]) -> None:

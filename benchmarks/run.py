@@ -1,22 +1,26 @@
 """The performance figures this project quotes, measured on this machine: `make bench`.
 
-Prints one JSON line of details per benchmark and a table of all figures in the end, and writes the
-table to `results.json`. Some benchmarks run for minutes: name those you want.
+Prints one JSON line of details per benchmark and a table of all figures in the end. Each benchmark
+that ends replaces its rows of `results.json`; one that fails leaves them, and the others go on.
+Some run for minutes: name those you want.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ada_resampling import ada_resampling
 from classifier_training import classifier_training
 from controller_fleet import controller_fleet
 from dense_labelling import dense_labelling
 from feature_shards import feature_shards
-from figures import Figure, print_table, to_json
+from figures import Figure, print_table, rows
 from generator_forward import generator_forward
 from pair4096 import pair4096
 from store_transfer import store_transfer
@@ -47,19 +51,37 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def main() -> None:
-    """Run the benchmarks named on the command line, or all; only all replace `results.json`."""
+    """Run the benchmarks named on the command line, or all; exit code 1 if one failed."""
     names = sys.argv[1:] or list(BENCHMARKS)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
     found: list[Figure] = []
+    failed = []
     for name in names:
-        figures, details = BENCHMARKS[name]()
+        try:
+            figures, details = BENCHMARKS[name]()
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
         print(json.dumps({"benchmark": name, **details}), flush=True)
         found += figures
+        _keep(name, figures)
     print_table(found)
-    if not sys.argv[1:]:
-        RESULTS.write_text(to_json(found))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _keep(name: str, figures: list[Figure]) -> None:
+    """Replace a benchmark's rows; those of benchmarks that are no more go."""
+    kept: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    mine = [{"benchmark": name, "measured": today, **row} for row in rows(figures)]
+    others = [row for row in kept if row.get("benchmark") in BENCHMARKS.keys() - {name}]
+    order = list(BENCHMARKS)
+    ordered = sorted([*others, *mine], key=lambda row: order.index(row["benchmark"]))
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_a_proxy_with_a_password_is_its_proxy_too(newest: Helm) -> None:
 def test_how_long_things_stay_arrives(helm: Helm, tmp_path: Path) -> None:
     settings = settings_of(helm.template("everything"), tmp_path)
     assert settings.gc == GarbageConfig(
-        grace_hours=48.0, keep_days=7.5, keep_awaiting_days=10_000.0
+        grace_hours=48.0, keep_days=7.5, keep_awaiting_days=10_000.0, most_percent=12.5
     )
     # The chart's defaults are the program's, and those where a value is taken away.
     for values in (MINIMAL, {**MINIMAL, "gc": {"keepDays": None}}):

@@ -145,6 +145,7 @@ REFUSED: list[tuple[Document, str]] = [
     ({"gc": {"graceHours": 12}}, "graceHours"),
     ({"gc": {"keepDays": 0}}, "keepDays"),
     ({"gc": {"keepAwaitingDays": "365"}}, "keepAwaitingDays"),
+    ({"gc": {"mostPercent": 101}}, "mostPercent"),
     ({"gc": {"schedule": "every night"}}, "schedule"),
     ({"serviceAccounts": {"gc": {"token": True}}}, "token"),
     ({"images": {"tiler": {"tag": "a b"}}}, "tag"),

@@ -89,7 +89,7 @@
 {{- with compact (append ($pod.envSecrets | default list) ($.Values.proxy.existingSecret | default "")) | uniq -}}{{- $_ := set $pod "envSecrets" . -}}{{- end -}}
 {{- $_ := set $pods $stage $pod -}}
 {{- end -}}
-{{- $made := dict "namespaces" $namespaces "images" $images "pods" $pods "gc" (pick .Values.gc "graceHours" "keepDays" "keepAwaitingDays") -}}
+{{- $made := dict "namespaces" $namespaces "images" $images "pods" $pods "gc" (pick .Values.gc "graceHours" "keepDays" "keepAwaitingDays" "mostPercent") -}}
 {{- with .Values.imagePullSecrets -}}{{- $_ := set $made "imagePullSecrets" . -}}{{- end -}}
 {{- with .Values.podSecurityContext -}}{{- $_ := set $made "podSecurityContext" . -}}{{- end -}}
 {{- $settings := mergeOverwrite (deepCopy .Values.settings) $made -}}

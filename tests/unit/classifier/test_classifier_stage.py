@@ -19,6 +19,7 @@ from hdgan.classifier.baselines import BLUR_FOLDER, rgb_features
 from hdgan.classifier.stage import CLASSIFIER
 from hdgan.classifier.training import Training, TrainingSettings
 from hdgan.core.artifact import Artifact, open_artifact
+from hdgan.core.claimed_folders import claimed
 from hdgan.core.masks import decode_mask
 from hdgan.core.stage import run_stage
 from hdgan.core.store import open_store
@@ -382,15 +383,26 @@ def test_blurred_pictures_are_gone_when_all_is_scored_and_the_features_stay(
     stop_after(monkeypatch, 5)
     assert classify(extracted)[0] == 75
     monkeypatch.undo()
-    before = {one: one.stat().st_mtime_ns for one in (root / BLUR_FOLDER).glob("*/shard.json")}
+    before = {one: one.stat().st_mtime_ns for one in root.glob(f"{BLUR_FOLDER}-*/*/shard.json")}
     assert len(before) == 8
     code, events = classify(extracted)
     assert code == 0
     units = {event["unit"] for event in events if event["event"] == "progress"}
     assert "blurred pictures" not in units  # they were still there
     assert "predictions scored" in units
-    assert not (root / BLUR_FOLDER).exists()
+    assert list(root.glob(f"{BLUR_FOLDER}*")) == []
     assert len(open_features(root).images) == 8
+
+
+def test_another_classifier_on_the_same_features_keeps_its_blurred_pictures(
+    extracted: Extracted,
+) -> None:
+    root = features_root(extracted.run.scratch, extracted.run.features_key)
+    with claimed(root, BLUR_FOLDER) as others:
+        (others / "shard.json").write_text("theirs")
+        assert classify(extracted)[0] == 0
+        assert [path.name for path in root.glob(f"{BLUR_FOLDER}*")] == [others.name]
+        assert (others / "shard.json").read_text() == "theirs"
 
 
 def test_too_little_space_for_the_blurred_baseline_is_known_at_once(

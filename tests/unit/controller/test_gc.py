@@ -21,11 +21,14 @@ from hdgan.controller.settings import GarbageConfig, Settings
 from hdgan.core import elapsed
 from hdgan.core.artifact import Attempt, artifact_key
 from hdgan.core.errors import StoreUnavailable
+from hdgan.core.garbage.collecting import FEW
 from hdgan.core.pins import Pins
+from hdgan.core.releases import publish
 from hdgan.core.store import Store
 from hdgan.core.store_s3 import S3Connection, S3Store
 from support.s3_server import Keys, forget_aws, new_bucket, point_aws_at, running_s3
 from unit.garbage.test_collecting import DAY, Aging
+from unit.garbage.test_model import release_of
 
 IMAGES = {
     name: {"image": name}
@@ -80,10 +83,11 @@ def opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opening:
 def numbers(line: dict[str, Any]) -> dict[str, Any]:
     """What a line says that is not zero, without what every line says."""
     common = {"store", "endpoint", "declaredAs", "seconds", "kept"}
+    assert line["held"] is None
     return {
         name: value
         for name, value in line.items()
-        if name not in common and value not in (0, {"count": 0, "objects": 0, "bytes": 0})
+        if name not in common and value not in (None, 0, {"count": 0, "objects": 0, "bytes": 0})
         if value != {"count": 0, "names": []} and value != {"waiting": 0, "removed": 0}
     }
 
@@ -122,6 +126,32 @@ def test_what_nobody_needs_goes_by_and_by_and_each_pass_says_so(opening: Opening
     line = a_pass()
     assert (line["kept"], numbers(line)) == (1, {})
     assert len(aging.names("artifacts/")) == 3
+
+
+def test_a_pass_in_which_too_much_would_go_fails_and_withdraws_nothing(opening: Opening) -> None:
+    aging = opening.at("s3://bucket")
+    for number in range(FEW + 1):
+        aging.make("dataset", number)
+    asked = settings({"default": {"uri": "s3://bucket"}}, gc={"mostPercent": 90})
+    aging.sleep(31 * DAY)
+    ((line, code),) = collect_all(asked)
+    assert (line["marked"]["count"], line["held"], code) == (FEW + 1, None, 0)
+    aging.sleep(25)
+    ((line, code),) = collect_all(asked)
+    assert (line["due"]["count"], line["withdrawn"]["count"], code) == (FEW + 1, 0, 64)
+    assert line["held"].startswith("21 of 21 artifacts are due")
+
+
+def test_what_a_release_names_and_is_not_there_is_named(opening: Opening) -> None:
+    aging = opening.at("s3://bucket")
+    artifact = aging.make("dataset")
+    publish(aging.store, release_of(artifact, 1))
+    for name in aging.names("artifacts/"):
+        aging.store.delete(name)
+    ((line, code),) = collect_all(settings({"default": {"uri": "s3://bucket"}}))
+    assert code == 0
+    (missing,) = line["missing"]["names"]
+    assert missing.startswith(f"dataset/{artifact.manifest.key}: release run-1 of d")
 
 
 def test_what_is_not_ours_is_counted_and_left_alone(opening: Opening) -> None:
@@ -235,11 +265,13 @@ def test_how_long_things_stay_is_said_by_the_settings() -> None:
     assert asked.grace == timedelta(hours=24)
     assert asked.keeping.used == timedelta(days=30)
     assert asked.keeping.awaiting == timedelta(days=365)
-    given = {"graceHours": 36, "keepDays": 3.5, "keepAwaitingDays": 1000}
+    assert asked.most == 0.5
+    given = {"graceHours": 36, "keepDays": 3.5, "keepAwaitingDays": 1000, "mostPercent": 75}
     asked = policy(settings({"default": {"uri": "s3://b"}}, gc=given).gc)
     assert asked.grace == timedelta(hours=36)
     assert asked.keeping.used == timedelta(days=3.5)
     assert asked.keeping.awaiting == timedelta(days=1000)
+    assert asked.most == 0.75
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,21 @@ def test_saved_work_goes_when_the_artifact_is_there(tmp_path: Path) -> None:
     assert list(store.list("work/")) == []
 
 
+def test_the_time_of_attempts_that_failed_is_told_with_the_artifact(tmp_path: Path) -> None:
+    request = fake_request(tmp_path, "bug")
+    assert run(request, tmp_path).code == 70
+    assert run(request, tmp_path).code == 70
+    store = open_store(request.store)
+    assert len(list(store.list(f"work/fake/{request.key}/spent/"))) == 2
+    assert run(request.model_copy(update={"config": {"do": "fill"}}), tmp_path).code == 0
+    artifact = open_artifact(store, "fake", request.key)
+    assert artifact is not None
+    others = artifact.run_info()["others"]
+    assert others["attempts"] == 2
+    assert 0 < others["seconds"] == others["deviceSeconds"]
+    assert list(store.list("work/")) == []
+
+
 def test_an_artifact_that_exists_is_not_made_again(tmp_path: Path) -> None:
     request = fake_request(tmp_path, "fill")
     first = run(request, tmp_path)

@@ -86,7 +86,14 @@ def test_a_finished_run_shows_everything(run: TinyRun) -> None:
     page = check_page(html)
     assert "Not there yet" not in html
     assert "The dataset is there: 3 image + mask pairs." in html
-    for text in ("0.951", "0.931 to 0.971", "RGB alone", "0.0123", "1 min 05 s", "Dr. &lt;A&gt;"):
+    for text in (
+        "0.951",
+        "0.931 to 0.971",
+        "RGB alone",
+        "0.0123",
+        "1\N{NO-BREAK SPACE}min 05\N{NO-BREAK SPACE}s",
+        "Dr. &lt;A&gt;",
+    ):
         assert text in html
     # contact, reals, fakes, two grids, four curves, sheet; five labels beside their images; two
     # test images with label, prediction and errors; reliability; three pairs with mask and map;
@@ -232,7 +239,7 @@ def test_cost_is_told_apart_by_who_paid_for_it(run: TinyRun) -> None:
     run.finish()
     replaced(run.add_generator(), {})
     text = plain(render_report(open_run(run.file, None)))
-    assert "gan-trainer 2 h 00 min cuda 4 28,800 elsewhere" in text
+    assert "gan-trainer 2 h 00 min cuda 1 4 28,800 elsewhere" in text
     assert "This run computed for 4 min 20 s , 260 device-seconds" in text
     assert "1 stage came from other runs, which had spent 2 h 00 min on it." in text
 

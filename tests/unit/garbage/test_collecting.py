@@ -4,8 +4,10 @@ the order that would do harm."""
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hdgan.core.annotations import publish as publish_annotations
 from hdgan.core.artifact import MANIFEST, Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_json
 from hdgan.core.errors import InputMissing, RequestError, StoreError, StoreUnavailable
-from hdgan.core.garbage.collecting import Policy, Report, collect
+from hdgan.core.garbage.collecting import FEW, Policy, Report, collect
 from hdgan.core.garbage.roots import Keeping, RootFinder
 from hdgan.core.pieces import Pieces, adopt_file
 from hdgan.core.pins import Pins
@@ -319,6 +321,64 @@ def test_artifacts_that_do_not_say_what_they_need_keep_all_of_it(
     assert all(map(aging.visible, others))
 
 
+def test_a_pass_in_which_most_would_go_withdraws_nothing_and_says_so(aging: Aging) -> None:
+    for number in range(30):
+        aging.make("dataset", number)
+    careful = replace(POLICY, most=0.5)
+    aging.sleep(31 * DAY)
+    assert collect(aging.store, careful, delete=True).held == ""  # marked, not due
+    aging.sleep(25)
+    report = collect(aging.store, careful, delete=True)
+    assert report.held.startswith("30 of 30 artifacts are due, more than a pass may withdraw (50%)")
+    assert {found.state for found in report.garbage} == {"due"}
+    assert len(aging.names("artifacts/")) == 90
+
+    for number in range(30, 60):
+        aging.make("dataset", number, run="r")
+    assert collect(aging.store, careful, delete=True).held == ""  # half of sixty
+    assert len(list(aging.store.list("gc/removed/"))) == 30
+
+
+def test_a_few_may_always_go(aging: Aging) -> None:
+    for number in range(FEW):
+        aging.make("dataset", number)
+    aging.sleep(31 * DAY)
+    aging.collect()
+    aging.sleep(25)
+    report = collect(aging.store, replace(POLICY, most=0.0), delete=True)
+    assert report.held == ""
+    assert {found.state for found in report.garbage} == {"removed"}
+
+
+def test_many_requests_at_once_find_and_do_what_one_after_another_does(aging: Aging) -> None:
+    """A store with everything in it, collected twice from copies of it."""
+    for number in range(40):
+        artifact = aging.make("dataset", number, run=f"r{number}")
+        if number % 5 == 0:
+            publish(aging.store, release_of(artifact, number + 1))
+        if number % 7 == 0:
+            late = Attempt(aging.store, "dataset", artifact.manifest.key)
+            late.add_bytes("a.bin", b"other bytes")
+            late.commit({})
+        key = artifact_key("candidates", 1, {"n": number}, {})
+        for name in ("one", "two"):
+            entry = Attempt(aging.store, "candidates", key).add_bytes(f"{name}.bin", b"1")
+            Pieces(aging.store, "candidates", key).keep(name, entry.model_dump(mode="json"))
+    copies = []
+    for at_once in (1, 16):
+        copy = Aging(aging.folder.parent / f"copy-{at_once}")
+        shutil.copytree(aging.folder, copy.folder)
+        told = []
+        for hours in (31 * DAY, 25, 25, 25):
+            copy.sleep(hours)
+            report = collect(copy.store, POLICY, delete=True, at_once=at_once)
+            told.append([(f.garbage, f.state, f.objects, f.size) for f in report.garbage])
+        copies.append((told, copy.names("")))
+    assert copies[0] == copies[1]
+    assert len([one for one in copies[0][1] if one.endswith(MANIFEST)]) == 8
+    assert any(told for told in copies[0][0])
+
+
 def test_a_need_alone_is_not_followed(aging: Aging) -> None:
     tiles = aging.make("slide-tiles", 1)
     tiler = aging.make("tiler", 2, **{"slide-tiles": tiles.manifest.key})
@@ -490,7 +550,9 @@ def until(actor: Actor, operation: str) -> Actor:
 
 
 def collector(aging: Aging) -> Actor:
-    return Actor("gc", lambda store: void(collect(store, POLICY, delete=True)), aging.store)
+    return Actor(
+        "gc", lambda store: void(collect(store, POLICY, delete=True, at_once=1)), aging.store
+    )
 
 
 def void(_: object) -> None:

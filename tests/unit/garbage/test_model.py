@@ -211,7 +211,7 @@ class Artifacts(RuleBasedStateMachine):
     @precondition(lambda self: sum(a.name.startswith("gc") for a in self.actors) < 2)
     def start_collector(self) -> None:
         def work(store: Any, actor: Actor | None) -> None:
-            collect(store, POLICY, delete=True)
+            collect(store, POLICY, delete=True, at_once=1)
             self.passes_since_kill = True
 
         self._start("gc", work)

@@ -18,6 +18,7 @@ from hdgan.core.errors import InputMissing, NoSpace, StoreUnavailable
 from hdgan.core.observe import reference
 from hdgan.core.request import InputRef
 from hdgan.core.score_documents import ImageScores, scores_on_test_images
+from hdgan.core.spent_time import Spent
 from hdgan.core.stage_cost import StageCost, read_cost
 from hdgan.core.store import open_store
 from hdgan.core.store_file import FileStore
@@ -225,10 +226,10 @@ def test_run_info_of_any_form(info: dict[str, Any], expected: StageCost) -> None
 
 
 def test_the_cost_is_that_of_who_had_it_made() -> None:
-    assert COST.device_seconds == 50.0
+    assert COST.spent == Spent(1, 12.5, 50.0)
     assert (COST.paid_by("weekly-1"), COST.paid_by("weekly-2")) == (True, False)
     assert StageCost(1.0).paid_by("weekly-2")
-    assert StageCost().device_seconds is None
+    assert StageCost().spent is None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from hdgan.controller.looking import connection
 from hdgan.controller.settings import GarbageConfig, Settings, StoreConfig, load_settings
-from hdgan.core.errors import HdganError, InternalError, Stopped, StoreUnavailable
+from hdgan.core.errors import HdganError, InternalError, RequestError, Stopped, StoreUnavailable
 from hdgan.core.garbage.collecting import Found, Policy, Report, collect
 from hdgan.core.garbage.roots import Keeping
 from hdgan.core.log_lines import log_to
@@ -86,7 +86,8 @@ def collect_all(settings: Settings) -> Iterator[tuple[Line, int]]:
 def _collect(config: StoreConfig, policy: Policy) -> tuple[Line, int]:
     try:
         with connected(connection(config)):
-            return summary(collect(open_store(config.uri), policy, delete=True)), 0
+            report = collect(open_store(config.uri), policy, delete=True)
+            return summary(report), RequestError.exit_code if report.held else 0
     except HdganError as error:
         said, code = str(error), error.exit_code
     except Exception as error:
@@ -108,10 +109,11 @@ def places(settings: Settings) -> list[Place]:
 
 
 def policy(config: GarbageConfig) -> Policy:
-    """How long things stay."""
+    """How long things stay, and how much may go."""
     return Policy(
         Keeping(timedelta(days=config.keep_days), timedelta(days=config.keep_awaiting_days)),
         timedelta(hours=config.grace_hours),
+        config.most_percent / 100,
     )
 
 
@@ -146,7 +148,10 @@ def summary(report: Report) -> Line:
             "removed": unfinished.count("removed"),
         },
         "expiredPins": report.expired,
+        "held": report.held or None,
         "restored": _some(report.restored),
+        "missing": _some(report.missing),
+        "problems": _some(report.problems),
         "unknown": _some(report.unknown),
     }
 

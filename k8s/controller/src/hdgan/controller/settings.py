@@ -234,6 +234,11 @@ class GarbageConfig(Section):
     """Days that candidates wait for annotations, with their generator, since their run was last
     seen to."""
 
+    most_percent: float = Field(50.0, ge=0, le=100)
+    """Most artifacts that one pass withdraws, in percent of all in the store; 20 always may go. A
+    pass that would withdraw more withdraws none, and fails: something that keeps them may be
+    lost."""
+
 
 class Settings(Section):
     """The controller's configuration."""

@@ -15,13 +15,14 @@ from hdgan.classifier import figures
 from hdgan.classifier.baselines import BLUR_FOLDER, BLUR_SIGMAS, blurred_features, rgb_features
 from hdgan.classifier.evaluation import OnPrediction, Prediction, evaluate, split_report
 from hdgan.classifier.fitting import Fitted, Fitter, Model
-from hdgan.classifier.labelled_pixels import labelled_pixels, require_every_class
+from hdgan.classifier.labelled_pixels import LabelledPixels, labelled_pixels, require_every_class
 from hdgan.classifier.predictors import (
     Predict,
     ensemble_predictor,
     one_member,
     prior_predictor,
 )
+from hdgan.core.claimed_folders import claimed
 from hdgan.core.classes import request_classes
 from hdgan.core.errors import InputMissing, RequestError
 from hdgan.core.json_documents import parse_object
@@ -48,7 +49,22 @@ def classify(ctx: StageContext) -> None:
     if not features.split("test"):
         raise RequestError("no annotated image is of split test: nothing to score on, label some")
 
-    blurred_folder = features_root(ctx.scratch, str(ctx.value("featuresKey"))) / BLUR_FOLDER
+    # Several classifiers may share these features.
+    with claimed(features_root(ctx.scratch, str(ctx.value("featuresKey"))), BLUR_FOLDER) as folder:
+        _classify(ctx, config, classes, features, pixels, folder)
+        # Made again in minutes; the features, which take longer, stay for the next run.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _classify(
+    ctx: StageContext,
+    config: ClassifierConfig,
+    classes: tuple[ClassConfig, ...],
+    features: FeatureSet,
+    pixels: LabelledPixels,
+    blurred_folder: Path,
+) -> None:
+    counts = pixels.counts
     models = (
         Model("features", features),
         Model("rgb", rgb_features(features)),
@@ -81,8 +97,6 @@ def classify(ctx: StageContext) -> None:
     ctx.output.add_bytes("scores.json", _json(document))
     ctx.output.add_bytes("training.jsonl", _training_log(fitted))
     _write_figures(ctx, classes, reports["features"]["test"], figure2)
-    # Made again in minutes; the features, which take longer, stay for the next run.
-    shutil.rmtree(blurred_folder, ignore_errors=True)
 
 
 def _features(ctx: StageContext, names: list[str]) -> FeatureSet:

@@ -1,6 +1,5 @@
-"""Folders on scratch in which something is made before it is put in its place. Each belongs to the
-process that holds its lock: several may work on one scratch, and what a killed one has left is
-known by its lock, which ended with it."""
+"""Folders on scratch that belong to the process that holds their lock: several may work on one
+scratch, and what a killed one has left is known by its lock, which ended with it."""
 
 from __future__ import annotations
 
@@ -15,19 +14,41 @@ from pathlib import Path
 
 TEMPORARY = ".making-"
 _RACES = 20
+_CLAIMS = 1000
 # Network file systems without locks: then a stage has to be alone on its scratch.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 @contextlib.contextmanager
 def making(root: Path, name: str) -> Iterator[Path]:
-    """A new folder below `root`, locked; what is left of it afterwards is removed. OSError."""
+    """A new folder below `root`, locked, to make something in before it is put in its place; what
+    is left of it afterwards is removed. OSError."""
     folder, handle = _claimed(root, name)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(root: Path, name: str) -> Iterator[Path]:
+    """The first of the folders `<name>-0`, `<name>-1` ... below `root` that no other process has,
+    locked, with what a killed one has left in it. It stays, unless its holder removes it. OSError.
+    """
+    for number in range(_CLAIMS):
+        folder = root / f"{name}-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _lock(folder)
+        if handle is None:
+            continue
+        try:
+            if _is_at(handle, folder):  # and not one that its holder has just removed
+                yield folder
+                return
+        finally:
+            os.close(handle)
+    raise OSError(errno.EAGAIN, "too many others work here", str(root / name))
 
 
 def remove_unfinished(root: Path) -> None:
@@ -80,6 +101,13 @@ def _claimed(root: Path, name: str) -> tuple[Path, int]:
             return folder, handle
         os.close(handle)
     raise OSError(errno.EAGAIN, "others remove each folder as soon as it is made", str(root))
+
+
+def _is_at(handle: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(folder: Path) -> int | None:

@@ -20,6 +20,7 @@ from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.elapsed import Moment
 from hdgan.core.errors import KeyMissing, StoreError
 from hdgan.core.json_documents import parse_model
+from hdgan.core.overlapping import AT_ONCE, overlapping
 from hdgan.core.request import Hex64, Name
 from hdgan.core.store import Store
 
@@ -114,22 +115,27 @@ class Pins:
         self._written[purpose, wanted] = started
 
 
-def find_pins(store: Store, known: Mapping[str, Pin]) -> Iterator[FoundPin]:
+def find_pins(store: Store, known: Mapping[str, Pin], at_once: int = AT_ONCE) -> Iterator[FoundPin]:
     """All pins in the store. What is not named like one is passed over.
 
-    known  pins that have been read before, by their place: they never change
+    known    pins that have been read before, by their place: they never change
+    at_once  requests under way at a time
     """
-    for place in store.list(PREFIX):
-        match = _PLACE.match(place)
-        info = store.head(place) if match else None
-        if match is None or info is None:
-            continue
+
+    def find(match: re.Match[str]) -> FoundPin | None:
+        place = match[0]
+        info = store.head(place)
+        if info is None:
+            return None
         purpose: Purpose = "use" if match[2] == "use" else "annotation"
         try:
             pin = known.get(place) or _read(store, place, match[1])
         except KeyMissing:
-            continue  # removed just now
-        yield FoundPin(place, purpose, info.modified, pin)
+            return None  # removed just now
+        return FoundPin(place, purpose, info.modified, pin)
+
+    named = filter(None, map(_PLACE.match, store.list(PREFIX)))
+    yield from filter(None, overlapping(find, named, at_once))
 
 
 def is_pin(place: str) -> bool:

@@ -46,6 +46,25 @@ class Parts:
         return max(self.part_bytes, -(-least // _MIB) * _MIB)
 
 
+class _Buffers:
+    """Memory of parts, used again and again: fresh memory has to be cleared by the kernel first,
+    and what is freed in other threads is not given back to it."""
+
+    def __init__(self) -> None:
+        self._spare: deque[bytearray] = deque()
+
+    def take(self, length: int) -> bytearray:
+        """At least so many bytes, of any content."""
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            return bytearray(length)
+        return buffer if len(buffer) >= length else bytearray(length)
+
+    def give_back(self, buffer: bytearray) -> None:
+        self._spare.append(buffer)
+
+
 class Changed(Exception):
     """The object was replaced or deleted while it was read."""
 
@@ -62,16 +81,33 @@ class _Range:
     """A range of an object, gathered from as many answers as it takes."""
 
     def __init__(
-        self, bucket: str, name: str, first: int, length: int, version: _Version | None
+        self,
+        bucket: str,
+        name: str,
+        first: int,
+        length: int,
+        version: _Version | None,
+        buffers: _Buffers,
     ) -> None:
         """version: None: whatever is there; `self.version` then says what was."""
         self._where = {"Bucket": bucket, "Key": name}
         self._first = first
         self._length = length
+        self._buffers = buffers
+        self._buffer: bytearray | None = None
         self.version = version
-        self.data = bytearray()
-        """Of its whole length from the first answer on."""
         self._got = 0
+
+    @property
+    def data(self) -> memoryview:
+        """All of it, until `release`."""
+        return memoryview(self._buffer or b"")[: self._length]
+
+    def release(self) -> None:
+        """Nobody looks at its data any more."""
+        if self._buffer is not None:
+            self._buffers.give_back(self._buffer)
+            self._buffer = None
 
     def attempt(self, client: Any, _: int) -> None:
         """Ask for what is still missing, and keep what comes even if it breaks off."""
@@ -94,15 +130,15 @@ class _Range:
             raise
         with contextlib.closing(answer["Body"]) as body:
             self._check(answer, position, last)
-            if not self.data:
-                self.data = bytearray(self._length)
-            with memoryview(self.data) as view:
-                while self._got < self._length:
-                    read = body.readinto(view[self._got : min(self._got + _CHUNK, self._length)])
-                    if not read:
-                        raise BrokenAnswer("a body that ended early")
-                    self._got += read
-                    transferred("read", read)
+            if self._buffer is None:
+                self._buffer = self._buffers.take(self._length)
+            view = self.data
+            while self._got < self._length:
+                read = body.readinto(view[self._got : min(self._got + _CHUNK, self._length)])
+                if not read:
+                    raise BrokenAnswer("a body that ended early")
+                self._got += read
+                transferred("read", read)
 
     def _check(self, answer: dict[str, Any], position: int, last: int) -> None:
         """BrokenAnswer unless it is the answer to what was asked; Changed if it is of another
@@ -135,34 +171,38 @@ def read_object(
     name: str,
     parts: Parts,
     begun: Callable[[int], None] = lambda size: None,
-    keep: Callable[[int, bytearray], None] = lambda position, data: None,
-) -> Generator[bytearray, None, None]:
+    keep: Callable[[int, memoryview], None] = lambda position, data: None,
+) -> Generator[memoryview, None, None]:
     """The bytes of an object part by part, in order, all of one content: Changed if there is
-    another one before the end. What breaks off is gone on with where it ended.
+    another one before the end. What breaks off is gone on with where it ended. A part is good until
+    the next one is asked for.
 
     begun  called with the object's size in bytes before the first part
     keep   called with each part and where it begins, by several threads, in any order, before the
            part is handed out
     """
-    first = _Range(bucket, name, 0, parts.part_bytes, None)
+    buffers = _Buffers()
+    first = _Range(bucket, name, 0, parts.part_bytes, None, buffers)
     server.request(first.attempt)
     version = first.version
     assert version is not None
     begun(version.size)
     keep(0, first.data)
     yield first.data
-    first.data = bytearray()
+    first.release()
 
-    def read(cancelled: threading.Event, position: int) -> bytearray:
+    def read(cancelled: threading.Event, position: int) -> _Range:
         length = min(parts.part_bytes, version.size - position)
-        part = _Range(bucket, name, position, length, version)
+        part = _Range(bucket, name, position, length, version, buffers)
         server.request(part.attempt, cancelled)
         keep(position, part.data)
-        return part.data
+        return part
 
     rest = range(parts.part_bytes, version.size, parts.part_bytes)
     with contextlib.closing(_in_order(read, rest, parts.at_once)) as read_parts:
-        yield from read_parts
+        for part in read_parts:
+            yield part.data
+            part.release()
 
 
 def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: Parts) -> None:

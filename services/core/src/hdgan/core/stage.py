@@ -43,6 +43,7 @@ from hdgan.core.errors import (
     NoSpace,
     RequestError,
     Stopped,
+    StoreError,
 )
 from hdgan.core.events import Emitter
 from hdgan.core.pins import Pins
@@ -50,6 +51,7 @@ from hdgan.core.process_end import end_process
 from hdgan.core.progress import RateMeter, Throttle
 from hdgan.core.redaction import guard_streams, redact
 from hdgan.core.request import PART_VARIABLE, StageRequest, read_part, read_request
+from hdgan.core.spent_time import SpentTime
 from hdgan.core.store import Store, open_store
 from hdgan.core.telemetry import store_requests
 from hdgan.core.telemetry.stage_tally import StageTally
@@ -133,6 +135,7 @@ class StageContext:
         self._inputs: dict[str, Artifact] = {}
         self._output: Attempt | None = None
         self._work: WorkState | None = None
+        self._spent = SpentTime(store, request.stage, request.key, self.attempt)
         self._run_info: dict[str, Any] = {
             "attempt": self.attempt,
             "run": request.run,
@@ -211,6 +214,18 @@ class StageContext:
         self._run_info["seconds"] = round(time.monotonic() - self._started, 3)
         return self._run_info
 
+    def commit(self) -> Artifact:
+        """Commit the output, with what this attempt has to say of itself and what the others at
+        the same artifact have spent."""
+        others = self._spent.others().document()
+        return self.output.commit({**self.run_info, "others": others})
+
+    def note_time(self) -> None:
+        """Write down how long this attempt has worked, for whoever finishes the artifact."""
+        if self.leads and self.stage.artifact:
+            processes = int(self._run_info.get("processes", 1))
+            self._spent.note(time.monotonic() - self._started, processes)
+
     def require_scratch(self, size: int, what: str) -> None:
         """Raise NoSpace unless `size` bytes are free on scratch for `what`."""
         free = shutil.disk_usage(self.scratch).free
@@ -228,6 +243,8 @@ class StageContext:
         if not self.leads:
             return
         self.pins.renew()
+        if self._spent.is_due():
+            self.note_time()
         now = time.monotonic()
         progress = self._meter.update(now, done, total, unit)
         self.tally.progress(progress)
@@ -281,11 +298,11 @@ class StageContext:
             return None
         artifact = open_artifact(self.store, self.request.stage, self.request.key)
         if artifact is None and self._output is not None:
-            artifact = self.output.commit(self.run_info)
+            artifact = self.commit()
         if artifact is None:
             raise InternalError(f"stage {self.stage.name} ended without filling its artifact")
-        if self._work is not None:
-            self._work.discard()
+        if self._work is not None or self._spent.noted:
+            self.work.discard()
         return artifact
 
 
@@ -392,8 +409,16 @@ def _run(
             leads=leads,
             pins=pins,
         )
-        stage.run(context)
-        artifact = context._finish()
+        try:
+            stage.run(context)
+            artifact = context._finish()
+        except StoreError:
+            raise  # which would take no note
+        except Exception:
+            context.note_time()
+            raise
+        if not context.committing:
+            context.note_time()
         if artifact is None and stage.artifact and leads and _exists(store, request):
             _clear_away(store, request, part)
     return None if artifact is None else artifact.content_digest

@@ -1,23 +1,21 @@
-"""What an artifact's `run-info.json` says of the attempt that made it: how long it took, on what,
-and for which run."""
+"""What an artifact's `run-info.json` says of what it took: how long, on what, and for which run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
 from hdgan.core.gates import finite
-
-MOST_PROCESSES: Final = 100_000
+from hdgan.core.spent_time import MOST_PROCESSES, Spent, read_spent
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of one attempt: the one that ended well. What it went on from is not in it."""
+    """Of all attempts at an artifact, and of all parts of it."""
 
     seconds: float | None = None
-    """None: not known."""
+    """Of the attempt that finished it; None: not known."""
     device: str = ""
     """`cpu`, `cuda`; empty: not known."""
     processes: int = 1
@@ -26,11 +24,15 @@ class StageCost:
     """As it is written: ISO 8601 in UTC."""
     made_by: str = ""
     """Name of the run that had it made; empty: not known."""
+    others: Spent = field(default_factory=Spent)
+    """By attempts that were stopped, and by parts: what they have noted down."""
 
     @property
-    def device_seconds(self) -> float | None:
-        """Seconds times processes."""
-        return None if self.seconds is None else self.seconds * self.processes
+    def spent(self) -> Spent | None:
+        """Everything; None: not known."""
+        if self.seconds is None:
+            return None
+        return self.others + Spent(1, self.seconds, self.seconds * self.processes)
 
     def paid_by(self, run: str) -> bool:
         """Whether this run had it made. One that nobody is named for counts as its own."""
@@ -47,6 +49,7 @@ def read_cost(info: Mapping[str, Any]) -> StageCost:
         processes=processes if sensible and 0 < processes < MOST_PROCESSES else 1,
         started=_text(info.get("startedAt")),
         made_by=_text(info.get("run")),
+        others=read_spent(info.get("others")),
     )
 
 

@@ -82,7 +82,7 @@ class S3Store:
 
         def get() -> bytes:
             with contextlib.closing(self._read(name)) as parts:
-                return b"".join(parts)
+                return b"".join(map(bytes, parts))
 
         return self._reading(name, get)
 
@@ -252,8 +252,8 @@ class S3Store:
         self,
         name: str,
         begun: Callable[[int], None] = lambda size: None,
-        keep: Callable[[int, bytearray], None] = lambda position, data: None,
-    ) -> Generator[bytearray, None, None]:
+        keep: Callable[[int, memoryview], None] = lambda position, data: None,
+    ) -> Generator[memoryview, None, None]:
         # Explained in here: some of boto3's errors are OSErrors, which who writes files explains.
         with self._explained("read", name):
             yield from read_object(self.server, self.bucket, name, self._parts, begun, keep)
@@ -387,10 +387,9 @@ class S3Store:
             raise explain(error, where) from error
 
 
-def _write_at(handle: int, position: int, data: bytearray) -> None:
+def _write_at(handle: int, position: int, data: memoryview) -> None:
     """Write into an open file from `position` on. OSError."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(handle, view, position)
+    while data:
+        written = os.pwrite(handle, data, position)
         position += written
-        view = view[written:]
+        data = data[written:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hdgan.core.artifact import Artifact
@@ -18,6 +18,11 @@ class Cost:
 
     stage: str
     seconds: float | None
+    """Of all attempts and parts."""
+    device_seconds: float | None
+    """The same times processes: each has a device of its own."""
+    attempts: int
+    """Parts are counted, too."""
     device: str
     processes: int
     started: str
@@ -29,11 +34,6 @@ class Cost:
     @property
     def time(self) -> str:
         return duration(self.seconds)
-
-    @property
-    def device_seconds(self) -> float | None:
-        """Seconds times processes: each has a device of its own."""
-        return None if self.seconds is None else self.seconds * self.processes
 
     @property
     def device_time(self) -> str:
@@ -52,25 +52,19 @@ def costs(
             rows.append(cost_of(run, status.name, artifact.run_info()))
     longest = max((row.seconds or 0.0 for row in rows), default=0.0)
     return [
-        Cost(
-            row.stage,
-            row.seconds,
-            row.device,
-            row.processes,
-            row.started,
-            row.made_by,
-            (row.seconds or 0.0) / longest if longest > 0 else 0.0,
-        )
-        for row in rows
+        replace(row, share=(row.seconds or 0.0) / longest if longest > 0 else 0.0) for row in rows
     ]
 
 
 def cost_of(run: str, stage: str, info: Mapping[str, Any]) -> Cost:
     """What run-info.json of a stage says."""
     found = read_cost(info)
+    spent = found.spent
     return Cost(
         stage=stage,
-        seconds=found.seconds,
+        seconds=None if spent is None else spent.seconds,
+        device_seconds=None if spent is None else spent.device_seconds,
+        attempts=1 if spent is None else spent.attempts,
         device=found.device or NOTHING,
         processes=found.processes,
         started=found.started.replace("T", " ").replace("Z", " UTC"),

@@ -52,14 +52,16 @@ def interval(values: object, digits: int = 3) -> str:
 
 
 def duration(seconds: object) -> str:
-    """Seconds as people write them."""
+    """Seconds as people write them; no line ends between a number and its unit."""
     if not is_number(seconds):
         return NOTHING
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    large, small = ((hours, "h"), (minutes, "min")) if hours else ((minutes, "min"), (rest, "s"))
+    space = "\N{NO-BREAK SPACE}"
+    return f"{large[0]}{space}{large[1]} {small[0]:02d}{space}{small[1]}"
 
 
 def counted(count: int, one: str, more: str | None = None) -> str:

@@ -53,6 +53,7 @@ def train(ctx: StageContext) -> None:
 
 def _train(ctx: StageContext, processes: Processes) -> None:
     config: GanTrainerConfig = ctx.config
+    ctx.run_info["processes"] = processes.size
     split = split_tiles(ctx.input("tiles"), config.holdout_fold, config.batch)
     labels = stain_labels(split) if config.conditional == "stain" else ()
     label_pool = tile_labels(split, labels) if labels else None
@@ -109,7 +110,6 @@ def _train(ctx: StageContext, processes: Processes) -> None:
 
         elapsed = time.monotonic() - started
         ctx.run_info["imagesPerSecond"] = (training.images - started_at) / max(elapsed, 1e-9)
-        ctx.run_info["processes"] = processes.size
         ctx.run_info["bitExact"] = exact
         ctx.run_info["trainingTiles"] = len(split.train)
         ctx.run_info["holdoutTiles"] = len(split.holdout)

@@ -255,5 +255,5 @@ def _merge(ctx: StageContext, classes: Sequence[ClassConfig], pieces: Pieces, sh
     with well_formed(ctx.input("ensemble")):
         card = dataset_card(config, classes, rule, rows, scores, generator, ensemble)
     output.add_bytes("README.md", card.encode())
-    output.commit(ctx.run_info)
+    ctx.commit()
     ctx.work.discard()

@@ -27,6 +27,7 @@ from hdgan.core.errors import InputMissing, KeyMissing, StoreError, StoreUnavail
 from hdgan.core.garbage import judging, marks
 from hdgan.core.garbage.judging import Folder, Garbage
 from hdgan.core.garbage.roots import Keeping, RootFinder, Roots
+from hdgan.core.overlapping import AT_ONCE, overlapping
 from hdgan.core.pins import Place
 from hdgan.core.report_place import PREFIX as REPORTS
 from hdgan.core.store import Store
@@ -50,6 +51,8 @@ MOST_NAMES: Final = 1000
 """Of unknown objects that a report has; the others are counted."""
 BELIEVED_SECONDS: Final = 1800.0
 """How long a look at what is needed is relied on."""
+FEW: Final = 20
+"""Artifacts that any pass may withdraw."""
 BATCH: Final = 100
 """Pieces of garbage that are removed after one look."""
 _RANK: Final = {"work": 0, "note": 1, "report": 2, "attempt": 3, "files": 4, "manifest": 5}
@@ -57,11 +60,14 @@ _RANK: Final = {"work": 0, "note": 1, "report": 2, "attempt": 3, "files": 4, "ma
 
 @dataclass(frozen=True)
 class Policy:
-    """How long things stay."""
+    """How long things stay, and how much may go."""
 
     keeping: Keeping
     grace: timedelta
     """From the mark to the removal, and again from the manifest's to the files'."""
+    most: float = 1.0
+    """Share of all artifacts that one pass may withdraw, 0 to 1; `FEW` always may go. More than
+    usual goes where what keeps it was lost: pins, releases, or the right time."""
 
 
 @dataclass
@@ -86,6 +92,8 @@ class Report:
     """Writes that never ended: names for people."""
     expired: int = 0
     """Pins that keep nothing any more."""
+    held: str = ""
+    """Why artifacts that are due were not withdrawn: they would be too many. Empty: they were."""
     restored: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """What a release or annotations name and is not there: restore it from a backup."""
@@ -101,38 +109,45 @@ class Report:
             self.unknown.append(name)
 
 
-def collect(store: Store, policy: Policy, *, delete: bool) -> Report:
+def collect(store: Store, policy: Policy, *, delete: bool, at_once: int = AT_ONCE) -> Report:
     """One pass. Without `delete` nothing is written or removed.
+
+    at_once  requests to the store that are under way at a time
 
     InputMissing, and nothing is removed, if what keeps artifacts cannot be read.
     """
     # Reading alone needs no right to write, and no clock that can be relied on.
     now = store.now() if delete else datetime.now(UTC)
-    finder = RootFinder(store, policy.keeping)
+    finder = RootFinder(store, policy.keeping, at_once)
     roots = finder.look(now)
     report = Report(expired=len(roots.expired))
     report.missing = roots.missing
     if delete:
         _forget_abandoned(store, now)
         _restore(store, roots, report)
-    garbage = list(_judge(store, policy, now, roots, report))
-    known = marks.find_marks(store)
-    due: list[Found] = []
-    for one in sorted(garbage, key=lambda one: (_RANK[one.kind], one.place)):
+    garbage = list(_judge(store, policy, now, roots, report, at_once))
+    garbage.sort(key=lambda one: (_RANK[one.kind], one.place))
+    known = marks.find_marks(store, at_once)
+
+    def find(one: Garbage) -> Found:
         found = Found(one, _state(known.get(marks.mark_name(one)), now, policy, delete))
-        found.objects, found.size = _measure(store, one)
-        report.garbage.append(found)
+        if one.kind == "manifest":
+            found.objects, found.size = _measure(store, one, 1)
         if found.state == "marked":
             if marks.mark_name(one) in known:  # too old to count
                 marks.unmark(store, one)
             marks.mark(store, one)
-        elif found.state == "due" and delete:
-            due.append(found)
+        return found
+
+    report.garbage = overlapping(find, garbage, at_once)
+    for found in report.garbage:
+        if found.garbage.kind != "manifest":  # of many objects: all at once
+            found.objects, found.size = _measure(store, found.garbage, at_once)
     if delete:
         current = {marks.mark_name(one) for one in garbage}
-        for name in known.keys() - current:
-            store.delete(name)
-        Removal(store, policy, finder, report).remove(due)
+        overlapping(store.delete, sorted(known.keys() - current), at_once)
+        due = [found for found in report.garbage if found.state == "due"]
+        Removal(store, policy, finder, report, at_once).remove(due)
         for place, limit in roots.expired:
             if _older(store, place, now - limit):  # not renewed meanwhile
                 store.delete(place)
@@ -148,21 +163,29 @@ def _state(marked: datetime | None, now: datetime, policy: Policy, delete: bool)
 
 
 def _judge(
-    store: Store, policy: Policy, now: datetime, roots: Roots, report: Report
+    store: Store, policy: Policy, now: datetime, roots: Roots, report: Report, at_once: int
 ) -> Iterator[Garbage]:
     """All garbage. `report` is told what is kept and what is unknown."""
     unknown = report.note_unknown
-    for folder in judging.artifact_folders(_names(store, "artifacts/", unknown), unknown):
+
+    def judge(folder: Folder) -> tuple[bool, list[Garbage]]:
         place = (folder.stage, folder.key)
         kept = folder.has_manifest and (place in roots or _is_young(store, policy, now, place))
+        if kept and place not in roots:
+            return kept, []
+        return kept, list(_judge_folder(store, folder, roots))
+
+    folders = list(judging.artifact_folders(_names(store, "artifacts/", unknown), unknown))
+    for kept, garbage in overlapping(judge, folders, at_once):
         report.kept += kept
-        if place in roots or not kept:
-            yield from _judge_folder(store, folder, roots)
-    for work in judging.work_places(_names(store, "work/", unknown), unknown):
+        yield from garbage
+
+    def judge_work(work: Place | str) -> Garbage | None:
         committed = not isinstance(work, str) and is_committed(store, *work)
-        one = judging.judge_work(work, roots, roots.notes, committed)
-        if one is not None:
-            yield one
+        return judging.judge_work(work, roots, roots.notes, committed)
+
+    works = list(judging.work_places(_names(store, "work/", unknown), unknown))
+    yield from filter(None, overlapping(judge_work, works, at_once))
     for prefix in OTHERS:
         for name in store.list(prefix):
             if not judging.is_ours(name):
@@ -221,11 +244,14 @@ def _attempts(artifact: Artifact) -> set[str]:
 class Removal:
     """Removes what is due, after looking again at what is needed; many things after one look."""
 
-    def __init__(self, store: Store, policy: Policy, finder: RootFinder, report: Report) -> None:
+    def __init__(
+        self, store: Store, policy: Policy, finder: RootFinder, report: Report, at_once: int
+    ) -> None:
         self._store = store
         self._policy = policy
         self._finder = finder
         self._report = report
+        self._at_once = at_once
 
     def remove(self, due: list[Found]) -> None:
         for kinds, step in (
@@ -234,8 +260,23 @@ class Removal:
             (("manifest",), self._remove_manifests),
         ):
             mine = [found for found in due if found.garbage.kind in kinds]
+            if "manifest" in kinds:
+                self._report.held = self._too_many(len(mine))
+                if self._report.held:
+                    return
             for start in range(0, len(mine), BATCH):
                 step(mine[start : start + BATCH])
+
+    def _too_many(self, due: int) -> str:
+        garbage = sum(found.garbage.kind == "manifest" for found in self._report.garbage)
+        there = self._report.kept + garbage
+        if due <= max(FEW, self._policy.most * there):
+            return ""
+        return (
+            f"{due} of {there} artifacts are due, more than a pass may withdraw"
+            f" ({self._policy.most:.0%}): none was. Is something missing from pins/ or datasets/,"
+            " or does the server's clock tell another time?"
+        )
 
     def _look(self) -> tuple[Roots, datetime]:
         now = self._store.now()
@@ -269,18 +310,18 @@ class Removal:
         for found in batch:
             names = _objects(self._store, found.garbage)
             if self._still(found, roots) and self._untouched(names, now):
-                self._delete(sorted(names, key=lambda name: (not name.endswith(".json"), name)))
+                self._delete([name for name in names if name.endswith(".json")])
+                self._delete([name for name in names if not name.endswith(".json")])
                 self._removed(found)
 
     def _remove_files(self, batch: list[Found]) -> None:
         """Files that no manifest names, unless somebody writes there or comes for them."""
         notes = []
+        for found in batch:
+            assert found.garbage.artifact is not None
+            notes.append(collecting_place(*found.garbage.artifact))
         try:
-            for found in batch:
-                assert found.garbage.artifact is not None
-                note = collecting_place(*found.garbage.artifact)
-                self._store.put(note, b"{}")
-                notes.append(note)
+            overlapping(lambda note: self._store.put(note, b"{}"), notes, self._at_once)
             looked = Moment()
             roots, now = self._look()
             for found in batch:
@@ -293,14 +334,13 @@ class Removal:
                     return  # too slow, or asleep meanwhile: who needs it now? Due again next time
                 self._removed(found)
         finally:
-            for note in notes:
-                self._store.delete(note)
+            overlapping(self._store.delete, notes, self._at_once)
 
     def _remove_manifests(self, batch: list[Found]) -> None:
         roots, _ = self._look()
-        gone = [found for found in batch if self._still(found, roots)]
-        for found in gone:
-            _remove_manifest(self._store, found.garbage)
+        still = overlapping(lambda found: self._still(found, roots), batch, self._at_once)
+        gone = [found for found, garbage in zip(batch, still, strict=True) if garbage]
+        overlapping(lambda found: _remove_manifest(self._store, found.garbage), gone, self._at_once)
         if gone:
             # Pinned between our look and the removal: that run has seen the manifest.
             roots, _ = self._look()
@@ -311,15 +351,19 @@ class Removal:
 
     def _untouched(self, names: list[str], now: datetime) -> bool:
         """Whether nobody has written to any of it for a grace; else it stays due."""
-        return all(_older(self._store, name, now - self._policy.grace) for name in names)
+        than = now - self._policy.grace
+        return all(overlapping(lambda name: _older(self._store, name, than), names, self._at_once))
 
     def _delete(self, names: list[str], looked: Moment | None = None) -> bool:
         """Delete objects; False if the look before it is too long ago before all are."""
-        for name in names:
+
+        def delete(name: str) -> bool:
             if looked is not None and looked.seconds_ago() > BELIEVED_SECONDS:
                 return False
             self._store.delete(name)
-        return True
+            return True
+
+        return all(overlapping(delete, names, self._at_once))
 
     def _removed(self, found: Found) -> None:
         found.state = "removed"
@@ -403,7 +447,7 @@ def _clear_unfinished(
         report.problems.append(f"cut-off uploads could not be listed: {error}")
 
 
-def _measure(store: Store, one: Garbage) -> tuple[int, int]:
+def _measure(store: Store, one: Garbage, at_once: int) -> tuple[int, int]:
     """Objects and bytes. An artifact's are in its manifest, what else there is is looked at."""
     if one.kind == "manifest" and one.artifact is not None:
         try:
@@ -413,6 +457,6 @@ def _measure(store: Store, one: Garbage) -> tuple[int, int]:
         if artifact is not None:
             files = artifact.manifest.files
             return len(files) + 2, sum(entry.size for entry in files)
-    infos = (store.head(name) for name in _objects(store, one))
+    infos = overlapping(store.head, _objects(store, one), at_once)
     sizes = [info.size for info in infos if info is not None]
     return len(sizes), sum(sizes)

@@ -7,6 +7,7 @@ from typing import Final
 
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.garbage.judging import Garbage, is_ours
+from hdgan.core.overlapping import overlapping
 from hdgan.core.store import Store
 
 PREFIX: Final = "gc/marks/"
@@ -27,11 +28,10 @@ def unmark(store: Store, one: Garbage) -> None:
     store.delete(mark_name(one))
 
 
-def find_marks(store: Store) -> dict[str, datetime]:
+def find_marks(store: Store, at_once: int) -> dict[str, datetime]:
     """When each mark was made, by its name."""
-    found = {}
-    for name in store.list(PREFIX):
-        info = store.head(name) if is_ours(name) else None
-        if info is not None:
-            found[name] = info.modified
-    return found
+    names = [name for name in store.list(PREFIX) if is_ours(name)]
+    infos = overlapping(store.head, names, at_once)
+    return {
+        name: info.modified for name, info in zip(names, infos, strict=True) if info is not None
+    }

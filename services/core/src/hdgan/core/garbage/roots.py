@@ -15,6 +15,7 @@ from hdgan.core.bounded_reading import read_object
 from hdgan.core.errors import InputMissing, KeyMissing
 from hdgan.core.fold_history import noted_folds
 from hdgan.core.json_documents import parse_object
+from hdgan.core.overlapping import overlapping
 from hdgan.core.pins import Pin, Place, find_pins
 from hdgan.core.releases import Release, all_releases, latest_datasets
 from hdgan.core.store import Store
@@ -70,9 +71,10 @@ class Roots:
 class RootFinder:
     """Looks what has to be kept, as often as it is asked to. What never changes is read once."""
 
-    def __init__(self, store: Store, keeping: Keeping) -> None:
+    def __init__(self, store: Store, keeping: Keeping, at_once: int) -> None:
         self._store = store
         self._keeping = keeping
+        self._at_once = at_once
         self._pins: dict[str, Pin] = {}
         self._releases: dict[str, Release] = {}
         self._annotations: dict[str, str] = {}
@@ -101,7 +103,7 @@ class RootFinder:
         return roots
 
     def _add_pinned(self, now: datetime, roots: Roots) -> None:
-        for found in find_pins(self._store, self._pins):
+        for found in find_pins(self._store, self._pins, self._at_once):
             limit = self._keeping.used
             if found.purpose == "annotation":
                 limit = self._keeping.awaiting
@@ -147,20 +149,21 @@ class RootFinder:
         """Add what the artifacts need that are there, and what those need."""
         waiting, followed = list(roots.artifacts), set(roots.artifacts)
         while waiting:
-            place = waiting.pop()
-            needs = self._needs_of(place)
-            if needs is None:
-                if roots.artifacts[place].startswith(("release", "annotations")):
-                    roots.missing.append(f"{place[0]}/{place[1]}: {roots.artifacts[place]}")
-                continue
-            if not needs and place[0] in OLD_NEEDS:
-                roots.stages.add(OLD_NEEDS[place[0]])
-            for need in needs:
-                needed = (need.stage, need.key)
-                roots.keep(needed, f"needed by {place[0]}/{place[1][:12]}")
-                if not need.alone and needed not in followed:
-                    followed.add(needed)
-                    waiting.append(needed)
+            places, waiting = waiting, []
+            found = overlapping(self._needs_of, places, self._at_once)
+            for place, needs in zip(places, found, strict=True):
+                if needs is None:
+                    if roots.artifacts[place].startswith(("release", "annotations")):
+                        roots.missing.append(f"{place[0]}/{place[1]}: {roots.artifacts[place]}")
+                    continue
+                if not needs and place[0] in OLD_NEEDS:
+                    roots.stages.add(OLD_NEEDS[place[0]])
+                for need in needs:
+                    needed = (need.stage, need.key)
+                    roots.keep(needed, f"needed by {place[0]}/{place[1][:12]}")
+                    if not need.alone and needed not in followed:
+                        followed.add(needed)
+                        waiting.append(needed)
 
     def _needs_of(self, place: Place) -> list[Need] | None:
         """What an artifact needs; None if it does not exist."""

@@ -303,16 +303,16 @@ RUN_STAGE_STATE = _metric(
 RUN_STAGE_SECONDS = _metric(
     "hdgan_run_stage_duration_seconds",
     "gauge",
-    "How long the attempt took that made the stage's artifact, whichever run had it made. Of parts:"
-    " what put their pieces together.",
+    "How long all attempts at the stage's artifact, and all its parts, have worked, whichever run"
+    " had it made.",
     "run",
     labels=(*RUN, "stage"),
 )
 RUN_STAGE_DEVICE = _metric(
     "hdgan_run_stage_device_seconds",
     "gauge",
-    "What that cost, by device: its duration times the number of processes; absent where another"
-    " run has paid for it.",
+    "What that cost, by device: the duration of each times its number of processes; absent where"
+    " another run has paid for it.",
     "run",
     labels=(*RUN, "stage", "device"),
 )

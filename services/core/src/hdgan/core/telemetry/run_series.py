@@ -171,10 +171,12 @@ def _of_run(run: RunLook) -> Iterator[_Sample]:
         yield catalogue.RUN_STAGE_STATE, (stage.name, stage.state), 1.0
         yield catalogue.RUN_STAGE_ATTEMPTS, (stage.name,), stage.attempts
     for name, one in run.measures.items():
-        yield catalogue.RUN_STAGE_SECONDS, (name,), one.cost.seconds
-        if one.cost.paid_by(run.run):
-            device = (name, one.cost.device)
-            yield catalogue.RUN_STAGE_DEVICE, device, one.cost.device_seconds
+        spent = one.cost.spent
+        if spent is not None:
+            yield catalogue.RUN_STAGE_SECONDS, (name,), spent.seconds
+            if one.cost.paid_by(run.run):
+                device = (name, one.cost.device)
+                yield catalogue.RUN_STAGE_DEVICE, device, spent.device_seconds
     yield from _quality(run.measures)
 
 
