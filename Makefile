@@ -88,7 +88,7 @@ images: ## container images of the services and the controller; IMAGE=tiler for 
 test: $(INSTALLED) ## all tests, one process for each core (TEST_JOBS=n for another number)
 	@$(PY) -m pytest -q -n "$(TEST_JOBS)" --maxprocesses 8 --dist loadfile
 
-test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (none: it is made), credentials as for any AWS tool
+test-store: $(INSTALLED) ## the stores' tests on any S3 server: ENDPOINT=url BUCKET=name (made if it is not there), credentials as for any AWS tool
 	@test -n "$(ENDPOINT)" || { echo 'make: name the server: make test-store ENDPOINT=https://host BUCKET=name' >&2; exit 1; }
 	@HDGAN_TEST_ENDPOINT="$(ENDPOINT)" HDGAN_TEST_BUCKET="$(BUCKET)" $(PY) -m pytest -q tests/contract -k given_endpoint
 

@@ -8,9 +8,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from e2e.object_server import running
 from hdgan.core.store import Store, open_store
@@ -126,16 +128,27 @@ def object_server_uri(object_server: str, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.fixture(scope="session")
 def given_bucket() -> Iterator[str]:
-    """The bucket that is named, or a new one, on the server that is named."""
-    named = os.environ.get(GIVEN_BUCKET)
-    if named:
-        yield named
-        return
-    bucket = new_bucket(os.environ[GIVEN])
-    yield bucket
+    """The bucket that is named, on the server that is named. One that is not there is made, and
+    goes in the end; so does a new one where none is named."""
     client = boto3.session.Session().client("s3", endpoint_url=os.environ[GIVEN])
-    client.delete_bucket(Bucket=bucket)
-    client.close()
+    with contextlib.closing(client):
+        named = os.environ.get(GIVEN_BUCKET)
+        if named and _is_there(client, named):
+            yield named
+            return
+        bucket = new_bucket(os.environ[GIVEN], named)
+        yield bucket
+        client.delete_bucket(Bucket=bucket)
+
+
+def _is_there(client: Any, bucket: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise  # there, and not ours: no test can work
+        return False
+    return True
 
 
 @pytest.fixture

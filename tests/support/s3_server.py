@@ -180,9 +180,9 @@ def forget_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials")
 
 
-def new_bucket(endpoint: str) -> str:
+def new_bucket(endpoint: str, name: str | None = None) -> str:
     """Name of a bucket nobody has used. Needs `point_aws_at`."""
-    name = f"test-{uuid.uuid4().hex}"
+    name = name or f"test-{uuid.uuid4().hex}"
     # A session of its own: boto3's common one keeps the first credentials it finds.
     client = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=REGION)
     client.create_bucket(Bucket=name)

@@ -8,6 +8,7 @@ back then. Files are removed under a note, `gc/collecting/...`, that a commit lo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -124,15 +125,13 @@ def collect(store: Store, policy: Policy, *, delete: bool, at_once: int = AT_ONC
     report.missing = roots.missing
     if delete:
         _forget_abandoned(store, now)
-        _restore(store, roots, report)
+        report.restored = _restore(store, roots, at_once)
     garbage = list(_judge(store, policy, now, roots, report, at_once))
     garbage.sort(key=lambda one: (_RANK[one.kind], one.place))
     known = marks.find_marks(store, at_once)
 
     def find(one: Garbage) -> Found:
         found = Found(one, _state(known.get(marks.mark_name(one)), now, policy, delete))
-        if one.kind == "manifest":
-            found.objects, found.size = _measure(store, one, 1)
         if found.state == "marked":
             if marks.mark_name(one) in known:  # too old to count
                 marks.unmark(store, one)
@@ -140,9 +139,7 @@ def collect(store: Store, policy: Policy, *, delete: bool, at_once: int = AT_ONC
         return found
 
     report.garbage = overlapping(find, garbage, at_once)
-    for found in report.garbage:
-        if found.garbage.kind != "manifest":  # of many objects: all at once
-            found.objects, found.size = _measure(store, found.garbage, at_once)
+    _measure(store, report.garbage, at_once)
     if delete:
         current = {marks.mark_name(one) for one in garbage}
         overlapping(store.delete, sorted(known.keys() - current), at_once)
@@ -307,32 +304,30 @@ class Removal:
     def _remove_work(self, batch: list[Found]) -> None:
         """Descriptions before what they refer to, so that nobody finds half of it."""
         roots, now = self._look()
-        for found in batch:
-            names = _objects(self._store, found.garbage)
-            if self._still(found, roots) and self._untouched(names, now):
-                self._delete([name for name in names if name.endswith(".json")])
-                self._delete([name for name in names if not name.endswith(".json")])
-                self._removed(found)
+        free = self._free(batch, roots, now)
+        names = [name for _, mine in free for name in mine]
+        self._delete([name for name in names if name.endswith(".json")])
+        self._delete([name for name in names if not name.endswith(".json")])
+        self._removed([found for found, _ in free])
 
     def _remove_files(self, batch: list[Found]) -> None:
         """Files that no manifest names, unless somebody writes there or comes for them."""
-        notes = []
+        places = []
         for found in batch:
             assert found.garbage.artifact is not None
-            notes.append(collecting_place(*found.garbage.artifact))
+            places.append(found.garbage.artifact)
+        notes = [collecting_place(*place) for place in places]
         try:
             overlapping(lambda note: self._store.put(note, b"{}"), notes, self._at_once)
             looked = Moment()
             roots, now = self._look()
-            for found in batch:
-                names = _objects(self._store, found.garbage)
-                if not (self._still(found, roots) and self._untouched(names, now)):
-                    continue
-                assert found.garbage.artifact is not None
-                self._store.delete(removed_place(found.garbage.artifact))
-                if not self._delete(names, looked):
-                    return  # too slow, or asleep meanwhile: who needs it now? Due again next time
-                self._removed(found)
+            free = self._free(batch, roots, now)
+            self._delete(
+                [removed_place(one.garbage.artifact) for one, _ in free if one.garbage.artifact]
+            )
+            gone = self._delete([name for _, mine in free for name in mine], looked)
+            # Too slow, or asleep meanwhile: who needs the others now? They are due again next time.
+            self._removed([found for found, mine in free if gone.issuperset(mine)])
         finally:
             overlapping(self._store.delete, notes, self._at_once)
 
@@ -344,18 +339,30 @@ class Removal:
         if gone:
             # Pinned between our look and the removal: that run has seen the manifest.
             roots, _ = self._look()
-            _restore(self._store, roots, self._report)
+            self._report.restored += _restore(self._store, roots, self._at_once)
         for found in gone:
             back = found.garbage.artifact in roots
             found.state = "needed again" if back else "removed"
 
-    def _untouched(self, names: list[str], now: datetime) -> bool:
-        """Whether nobody has written to any of it for a grace; else it stays due."""
+    def _free(
+        self, batch: list[Found], roots: Roots, now: datetime
+    ) -> list[tuple[Found, list[str]]]:
+        """Those that still are garbage and that nobody has written to for a grace, with the names
+        of their objects. The others stay due, or are needed again."""
+        objects = overlapping(lambda one: _objects(self._store, one.garbage), batch, self._at_once)
+        still = overlapping(lambda one: self._still(one, roots), batch, self._at_once)
         than = now - self._policy.grace
-        return all(overlapping(lambda name: _older(self._store, name, than), names, self._at_once))
+        names = [name for mine in objects for name in mine]
+        old = overlapping(lambda name: _older(self._store, name, than), names, self._at_once)
+        touched = {name for name, is_old in zip(names, old, strict=True) if not is_old}
+        return [
+            (found, mine)
+            for found, mine, garbage in zip(batch, objects, still, strict=True)
+            if garbage and touched.isdisjoint(mine)
+        ]
 
-    def _delete(self, names: list[str], looked: Moment | None = None) -> bool:
-        """Delete objects; False if the look before it is too long ago before all are."""
+    def _delete(self, names: list[str], looked: Moment | None = None) -> set[str]:
+        """Delete objects; returns those that are, none after the look before is too long ago."""
 
         def delete(name: str) -> bool:
             if looked is not None and looked.seconds_ago() > BELIEVED_SECONDS:
@@ -363,11 +370,13 @@ class Removal:
             self._store.delete(name)
             return True
 
-        return all(overlapping(delete, names, self._at_once))
+        done = overlapping(delete, names, self._at_once)
+        return {name for name, is_done in zip(names, done, strict=True) if is_done}
 
-    def _removed(self, found: Found) -> None:
-        found.state = "removed"
-        marks.unmark(self._store, found.garbage)
+    def _removed(self, gone: list[Found]) -> None:
+        overlapping(lambda one: marks.unmark(self._store, one.garbage), gone, self._at_once)
+        for found in gone:
+            found.state = "removed"
 
 
 def removed_place(artifact: Place) -> str:
@@ -400,27 +409,33 @@ def _older(store: Store, name: str, than: datetime) -> bool:
     return info is None or info.modified <= than
 
 
-def _restore(store: Store, roots: Roots, report: Report) -> None:
-    """Put back manifests that were removed and are needed after all; their files are there."""
-    for name in store.list(REMOVED):
-        if not judging.is_ours(name):
-            continue
+def _restore(store: Store, roots: Roots, at_once: int) -> list[str]:
+    """Put back manifests that were removed and are needed after all; their files are there. Returns
+    which: stage and key."""
+
+    def restore(name: str) -> str | None:
         stage, _, rest = name.removeprefix(REMOVED).partition("/")
         place = (stage, rest.removesuffix(".json"))
         manifest = f"{artifact_folder(*place)}/{MANIFEST}"
-        if store.head(manifest) is None and place in roots:
+        restored = None
+        if store.head(manifest) is None:
             # In this order: another pass that removes the files now says so, then looks for pins,
             # then removes what we are about to read.
-            if store.head(collecting_place(*place)) is not None:
-                continue
+            if place not in roots or store.head(collecting_place(*place)) is not None:
+                return None
             try:
                 document = store.get(name)
             except KeyMissing:
-                continue
+                return None
             if store.put_if_absent(manifest, document):
-                report.restored.append(f"{stage}/{place[1]}")
-        if store.head(manifest) is not None:
-            store.delete(name)
+                restored = f"{stage}/{place[1]}"
+            if store.head(manifest) is None:
+                return restored  # another pass has removed it once more
+        store.delete(name)
+        return restored
+
+    names = [name for name in store.list(REMOVED) if judging.is_ours(name)]
+    return [one for one in overlapping(restore, names, at_once) if one is not None]
 
 
 def _forget_abandoned(store: Store, now: datetime) -> None:
@@ -447,16 +462,25 @@ def _clear_unfinished(
         report.problems.append(f"cut-off uploads could not be listed: {error}")
 
 
-def _measure(store: Store, one: Garbage, at_once: int) -> tuple[int, int]:
-    """Objects and bytes. An artifact's are in its manifest, what else there is is looked at."""
-    if one.kind == "manifest" and one.artifact is not None:
-        try:
-            artifact = open_artifact(store, *one.artifact)
-        except InputMissing:
-            artifact = None
-        if artifact is not None:
-            files = artifact.manifest.files
-            return len(files) + 2, sum(entry.size for entry in files)
-    infos = overlapping(store.head, _objects(store, one), at_once)
-    sizes = [info.size for info in infos if info is not None]
-    return len(sizes), sum(sizes)
+def _measure(store: Store, garbage: list[Found], at_once: int) -> None:
+    """Count objects and bytes."""
+
+    def look(found: Found) -> list[str]:
+        """What has to be looked at: of an artifact nothing, all is in its manifest."""
+        one = found.garbage
+        if one.kind == "manifest" and one.artifact is not None:
+            with contextlib.suppress(InputMissing):
+                artifact = open_artifact(store, *one.artifact)
+                if artifact is not None:
+                    files = artifact.manifest.files
+                    found.objects = len(files) + 2
+                    found.size = sum(entry.size for entry in files)
+                    return []
+        return _objects(store, one)
+
+    names = overlapping(look, garbage, at_once)
+    infos = iter(overlapping(store.head, (name for mine in names for name in mine), at_once))
+    for found, mine in zip(garbage, names, strict=True):
+        sizes = [info.size for _, info in zip(mine, infos, strict=False) if info is not None]
+        found.objects += len(sizes)
+        found.size += sum(sizes)
