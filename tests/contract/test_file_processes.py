@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from hdgan.core import atomic_file
+from hdgan.core.errors import KeyMissing, NoSpace, StoreError
 from hdgan.core.store_file import FileStore
+from support.small_disk import small_disk
 
 WRITER = """
 import sys
@@ -145,3 +148,61 @@ def test_a_folder_that_another_process_removes_just_now_is_made_again(
     store.put("a/x", b"1")
     assert store.get("a/x") == b"1"
     assert calls == 4
+
+
+def test_nothing_outside_is_listed_written_or_deleted_through_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "sub").mkdir(parents=True)
+    for name in ("precious", "sub/precious", ".hdgan-tmp-precious"):
+        (outside / name).write_bytes(b"1")
+    store = FileStore(tmp_path / "store")
+    store.put("work/a", b"1")
+    (store.root / "work" / "link").symlink_to(outside)
+    (store.root / "artifacts").symlink_to(outside)
+    assert list(store.list("")) == ["artifacts", "work/a", "work/link"]
+    uses: list[Callable[[str], object]] = [
+        store.delete,
+        lambda key: store.put(key, b"2"),
+        lambda key: store.put_if_absent(key, b"2"),
+        lambda key: store.put_from(key, store.root / "work" / "a"),
+    ]
+    for key in ("work/link/precious", "artifacts/sub/precious", "artifacts/new"):
+        for use in uses:
+            with pytest.raises(StoreError, match="a link that leads out of the store"):
+                use(key)
+    assert list(store.unfinished("artifacts/")) == []
+    store.delete("work/link")  # the link itself
+    names = sorted(path.name for path in outside.rglob("*"))
+    assert names == [".hdgan-tmp-precious", "precious", "precious", "sub"]
+
+
+def test_a_store_may_be_a_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "large disk")
+    store = FileStore(tmp_path / "store")
+    store.put("a/b", b"1")
+    store.delete("a/b")
+    assert list((tmp_path / "large disk").iterdir()) == []
+
+
+def test_a_pipe_is_no_object(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    uses: list[Callable[[str], object]] = [
+        store.get,
+        store.sha256,
+        lambda key: store.get_to(key, tmp_path / "target"),
+    ]
+    for use in uses:
+        with pytest.raises(KeyMissing, match="no such object"):
+            use("pipe")
+
+
+def test_a_full_disk_has_a_time(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        store = FileStore(disk.folder)
+        store.put("first", b"1")
+        disk.fill()
+        with pytest.raises(NoSpace):
+            store.put("second", b"1")
+        assert abs(store.now() - datetime.now(UTC)) < timedelta(minutes=5)

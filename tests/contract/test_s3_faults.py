@@ -361,6 +361,76 @@ def test_what_is_not_s3_is_asked_again_and_told(
         use(honest)
 
 
+@pytest.mark.parametrize("body", [b"", PORTAL], ids=["empty", "another page"])
+@pytest.mark.parametrize(
+    ("operation", "use"),
+    [
+        ("PutObject", lambda store, _: store.put("x", b"1")),
+        ("PutObject", lambda store, _: store.put_if_absent("y", b"1")),
+        ("CompleteMultipartUpload", lambda store, source: store.put_from("x", source)),
+        ("ListObjectsV2", lambda store, _: list(store.list(""))),
+    ],
+)
+def test_a_200_without_what_s3_says_is_no_success(
+    operation: str,
+    use: Callable[[S3Store, Path], object],
+    body: bytes,
+    honest: S3Store,
+    tmp_path: Path,
+) -> None:
+    """Or an artifact would be committed without its files, and a list would be empty."""
+    honest.put("there", b"1")
+    assert honest.conditional
+    source = tmp_path / "source"
+    source.write_bytes(LARGE)
+    left = answers(honest, operation, (200, body), (200, body))
+    use(honest, source)
+    assert left() == 0
+    assert "there" in set(honest.list(""))
+    assert all(honest.get(key) in (b"1", LARGE) for key in honest.list(""))
+    assert len(set(honest.list(""))) == (1 if operation == "ListObjectsV2" else 2)
+    answers(honest, operation, *[(200, body)] * 20)
+    with pytest.raises(StoreUnavailable):
+        use(honest, source)
+
+
+def listed(truncated: str, more: str = "") -> bytes:
+    return (
+        b"<ListBucketResult><IsTruncated>%b</IsTruncated>%b<Contents><Key>some/prefix/a</Key>"
+        b"<LastModified>2026-11-01T00:00:00Z</LastModified><ETag>x</ETag><Size>1</Size></Contents>"
+        b"</ListBucketResult>" % (truncated.encode(), more.encode())
+    )
+
+
+def test_a_list_that_does_not_get_further_ends(honest: S3Store) -> None:
+    page = listed("true", "<NextContinuationToken>again</NextContinuationToken>")
+    answers(honest, "ListObjectsV2", *[(200, page)] * 40)
+    with pytest.raises(StoreUnavailable):
+        list(honest.list(""))
+
+
+def test_a_server_that_does_not_look_at_prefixes_is_refused(honest: S3Store) -> None:
+    page = listed("false").replace(b"some/prefix/a", b"somebody/else")
+    answers(honest, "ListObjectsV2", (200, page))
+    with pytest.raises(StoreError, match="does not look at prefixes"):
+        list(honest.list("pins/"))
+
+
+def test_a_server_that_says_404_of_what_is_deleted_twice_is_no_trouble(honest: S3Store) -> None:
+    missing = b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"
+    left = answers(honest, "DeleteObject", (404, missing))
+    honest.delete("never there")
+    assert left() == 0
+
+
+@pytest.mark.parametrize("size", ["abc", "-1"])
+def test_a_size_that_is_none_is_a_broken_answer(honest: S3Store, size: str) -> None:
+    honest.put("x", b"1")
+    page = listed("false").replace(b"<Size>1</Size>", f"<Size>{size}</Size>".encode())
+    answers(honest, "ListObjectsV2", (200, page))
+    assert list(honest.list(""))  # what its size is nobody has asked
+
+
 def test_content_that_is_not_what_was_expected_is_no_file(honest: S3Store, tmp_path: Path) -> None:
     honest.put("x", b"one")
     with pytest.raises(WrongContent, match=r"s3://.*/x has not the SHA-256 0000") as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,9 @@ def test_texts_that_are_no_text_are_refused() -> None:
         read_index(written(table), "x")
 
 
+GOOD = {"id": "a", "shard": "shard-00000.tar"}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -207,6 +211,13 @@ def test_texts_that_are_no_text_are_refused() -> None:
         ({"id": "x" * 81, "shard": "s.tar"}, "an id has up to 80 letters"),
         ({"id": "a", "shard": None}, "has no column 'shard' of texts"),
         ({"id": 3, "shard": "s.tar"}, "has no column 'id' of texts"),
+        (GOOD | {"width": "64"}, "column 'width' is of string, not of numbers"),
+        (
+            GOOD | {"mpp": datetime(2026, 1, 1)},
+            r"column 'mpp' is of timestamp\[us\], not of numbers",
+        ),
+        (GOOD | {"mpp": date(2026, 1, 1)}, r"column 'mpp' is of date32\[day\], not of numbers"),
+        (GOOD | {"image_sha256": 1}, "column 'image_sha256' is of int64, not of texts"),
     ],
 )
 def test_an_index_names_no_other_place(row: dict[str, Any], message: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hdgan.core.errors import RequestError
+from hdgan.core.run import load_run
 from hdgan.core.run_file import parse_document
 
 LAUGHS = b"a: &a [x,x,x]\n" + b"".join(
@@ -31,8 +32,12 @@ CASES = {
     "levels of questions": (b"? " * 5000, "nested too deeply: at most 64 levels"),
     "a list as a name": (b"? [a, b]\n: 1", "unhashable"),
     "two documents": (b"a: 1\n---\nb: 2", "another document"),
-    "no text": (b"a: \x00", r"special characters are not allowed|unacceptable character"),
+    "no text": (b"a: \x00", r"character 3 is U\+0000, which no text has: save it as UTF-8"),
+    "an escape": (b"a: \x1b[2J", r"character 3 is U\+001B, which no text has"),
     "UTF-16": ("a: 1".encode("utf-16"), r"not UTF-8 text \(byte 0\)"),
+    "UTF-16 without a mark": ("a: 1".encode("utf-16-le"), r"character 1 is U\+0000"),
+    "very many names": (b"{" + b"a," * 30_000 + b"}", "more than 20000 values and names"),
+    "very many values": (b"[" + b"1," * 30_000 + b"]", "more than 20000 values and names"),
     "a quote never closed": (b'a: "' + b"x" * 1000, "found unexpected end of stream"),
     "half a surrogate pair": (b'a: "\\ud800"', r"contains a NUL or half a surrogate pair"),
     "a NUL in quotes": (b'a: "b\\0c"', r"contains a NUL or half a surrogate pair"),
@@ -81,3 +86,42 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         parse_document(place)
     with pytest.raises(RequestError, match="cannot be read: it is no ordinary file"):
         parse_document(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.json"])
+def test_a_byte_order_mark_is_no_harm(name: str, tmp_path: Path) -> None:
+    place = tmp_path / name
+    place.write_bytes(b"\xef\xbb\xbf{}")
+    assert parse_document(place) == {}
+
+
+def test_a_name_with_a_line_break_begins_no_line_of_a_message(tmp_path: Path) -> None:
+    place = tmp_path / "run.yaml"
+    place.write_text('"x\\nfake: all is well": 1\n')
+    with pytest.raises(RequestError, match=r"'x\\nfake: all is well': unknown field") as error:
+        load_run(place)
+    assert not any(line.startswith("fake") for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("slides: {uri: %r}", "spec.slides.uri"),
+        ("slides: {uri: x, metadata: %r}", "spec.slides.metadata"),
+        ("slides: {uri: x, outlines: %r}", "spec.slides.outlines"),
+        ("slides: {uri: x}\n  ganTrainer: {initFrom: %r}", "spec.ganTrainer.initFrom"),
+    ],
+)
+def test_secrets_in_addresses_are_refused_and_not_repeated(
+    field: str, name: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "run.yaml"
+    for address in ("s3://id:q7/J9@bucket/p", "s3:/id:q7/J9@bucket", "s3://id:J9@bucket/p"):
+        place.write_text(
+            "apiVersion: hdgan.io/v1alpha1\nkind: DatasetRun\nmetadata: {name: a}\nspec:\n"
+            "  annotations: {classes: [{name: a, color: '#ff0000'}, {name: b, color: '#00ff00'}]}\n"
+            f"  {field % address}\n"
+        )
+        with pytest.raises(RequestError, match=f"run.yaml: {name}: ") as error:
+            load_run(place)
+        assert "J9" not in str(error.value)

@@ -115,9 +115,9 @@ def test_what_nobody_needs_goes_by_and_by_and_each_pass_says_so(opening: Opening
     line = a_pass()
     assert (line["kept"], numbers(line)) == (1, {"marked": artifact, "expiredPins": 1})
     aging.sleep(47)
-    assert numbers(a_pass()) == {"waiting": artifact}
+    assert numbers(a_pass()) == {"waiting": artifact, "expiredPins": 1}
     aging.sleep(2)
-    assert numbers(a_pass()) == {"withdrawn": artifact}
+    assert numbers(a_pass()) == {"withdrawn": artifact, "expiredPins": 1}
     aging.sleep(47)
     (waiting,) = numbers(a_pass()).items()
     assert (waiting[0], waiting[1]["count"], waiting[1]["objects"]) == ("waiting", 1, 2)

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,21 @@ def test_a_resumed_export_reads_only_shards_that_are_missing(
 
 def change(shard: Path, members: dict[str, bytes]) -> None:
     write_shard(shard, (dict(read_shard(shard)) | members).items())
+
+
+@pytest.mark.parametrize("name", sorted(set(FOLDER_OF.values())))
+def test_a_folder_of_it_that_is_a_link_is_refused(
+    uri: str, out: Path, tmp_path: Path, name: str
+) -> None:
+    export_dataset(uri, out)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ".hdgan-tmp-precious").write_text("keep")
+    shutil.rmtree(out / name)
+    (out / name).symlink_to(outside)
+    with pytest.raises(RequestError, match=f"{name}: is a link"):
+        export_dataset(uri, out)
+    assert [one.name for one in outside.iterdir()] == [".hdgan-tmp-precious"]
 
 
 def test_a_tampered_shard_is_refused_and_nothing_of_it_is_left(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from hdgan.core.request import InputRef
 from hdgan.core.run import DatasetRun, parse_run, resolve
 from hdgan.core.store import Store, open_store
 from support.runs import changed, small_run
+from support.stepped_actors import Actor
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SLIDES = External("work/slides/x.json", "a" * 64)
@@ -379,3 +381,62 @@ def test_pinning_needs_a_release_for_tiles_like_the_runs(store: Store) -> None:
     store.delete(f"artifacts/gan-trainer/{1:064x}/manifest.json")
     with pytest.raises(InputMissing, match="the gan-trainer artifact of release"):
         pinned_to(store, run())
+
+
+@pytest.mark.parametrize("steps", range(14))
+def test_what_is_the_latest_is_never_removed_at_the_same_moment(store: Store, steps: int) -> None:
+    first, second = made(store, 1), made(store, 2)
+    publish(store, first)
+    publish(store, second)
+    promoter = Actor("promote", lambda one: promote(one, "skin", first.name), store)
+    for _ in range(steps):
+        if not promoter.done:
+            promoter.step()
+    with contextlib.suppress(RequestError):
+        releases.remove(store, "skin", first.name)
+    promoter.finish()
+    if promoter.failure is None:
+        assert latest(store, "skin") == first
+    else:
+        assert isinstance(promoter.failure, InputMissing)
+        assert latest(store, "skin") == second
+
+
+@pytest.mark.parametrize("steps", range(10))
+def test_and_the_other_way_round(store: Store, steps: int) -> None:
+    first, second = made(store, 1), made(store, 2)
+    publish(store, first)
+    publish(store, second)
+    remover = Actor("remove", lambda one: releases.remove(one, "skin", first.name), store)
+    for _ in range(steps):
+        if not remover.done:
+            remover.step()
+    promoted = None
+    with contextlib.suppress(InputMissing):
+        promoted = promote(store, "skin", first.name)
+    remover.finish()
+    assert latest(store, "skin") == (first if promoted else second)
+
+
+def test_a_pointer_of_the_highest_number_is_named(store: Store) -> None:
+    release = made(store, 1)
+    publish(store, release)
+    (place,) = store.list("datasets/skin/pointer/")
+    document = json.loads(store.get(place)) | {"seq": 99_999_999}
+    store.put("datasets/skin/latest.json", json.dumps(document).encode())
+    with pytest.raises(InputMissing, match="has the number 99999999, after which there is none"):
+        publish(store, made(store, 2))
+
+
+def test_a_damaged_release_is_named_and_not_repeated(store: Store) -> None:
+    release = made(store, 1)
+    publish(store, release)
+    place = f"datasets/skin/releases/{release.name}.json"
+    store.put(place, b"root:x:0:0")
+    with pytest.raises(InputMissing, match=place) as error:
+        releases.read_release(store, "skin", release.name)
+    assert "root:x" not in str(error.value)
+    other = f"datasets/skin/releases/{made(store, 3).name}.json"
+    store.put(other, releases._dumped(release))
+    with pytest.raises(InputMissing, match=f"{other} is release {release.name} of skin"):
+        releases.read_release(store, "skin", made(store, 3).name)

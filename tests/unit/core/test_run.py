@@ -191,6 +191,9 @@ def test_case_pattern_needs_its_group() -> None:
         SlidesConfig(uri="x", case_pattern="(.*)")
     with pytest.raises(ValidationError, match="not a regular expression"):
         SlidesConfig(uri="x", case_pattern="(?P<case>")
+    with pytest.raises(ValidationError, match="not a regular expression: the repetition number"):
+        SlidesConfig(uri="x", case_pattern="(?P<case>a{4294967295})")
+    assert SlidesConfig(uri="x", case_pattern="(?P<case>[[a]])")  # and no warning
 
 
 def test_resolve_fills_in_what_null_left_open(write: Write) -> None:

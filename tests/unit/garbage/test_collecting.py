@@ -18,7 +18,8 @@ from hdgan.core import elapsed
 from hdgan.core.annotations import publish as publish_annotations
 from hdgan.core.artifact import MANIFEST, Artifact, Attempt, artifact_key, open_artifact
 from hdgan.core.canonical import canonical_json
-from hdgan.core.errors import InputMissing, RequestError, StoreError, StoreUnavailable
+from hdgan.core.errors import InputMissing, NoSpace, RequestError, StoreError, StoreUnavailable
+from hdgan.core.garbage import marks
 from hdgan.core.garbage.collecting import FEW, Policy, Report, collect
 from hdgan.core.garbage.roots import Keeping, RootFinder
 from hdgan.core.pieces import Pieces, adopt_file
@@ -80,7 +81,10 @@ def aging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aging:
 
 
 def states(report: Report) -> dict[str, str]:
-    return {found.garbage.kind: found.state for found in report.garbage}
+    """But those of pins, which go beside all else."""
+    return {
+        found.garbage.kind: found.state for found in report.garbage if found.garbage.kind != "pin"
+    }
 
 
 def test_what_nobody_needs_goes_in_three_passes_a_grace_apart(aging: Aging) -> None:
@@ -88,13 +92,14 @@ def test_what_nobody_needs_goes_in_three_passes_a_grace_apart(aging: Aging) -> N
     assert aging.collect().garbage == []
     aging.sleep(31 * DAY)
     assert states(aging.collect()) == {"manifest": "marked"}
-    assert aging.names("pins/") == []
+    assert len(aging.names("pins/")) == 1
     aging.sleep(23)
     assert states(aging.collect()) == {"manifest": "waiting"}
     assert aging.visible(artifact)
     aging.sleep(2)
     assert states(aging.collect()) == {"manifest": "removed"}
     assert not aging.visible(artifact)
+    assert aging.names("pins/") == []
     assert artifact.read("a.bin") == b"a" * 10  # whoever had opened it still can
     aging.sleep(23)
     assert states(aging.collect()) == {"files": "waiting"}
@@ -184,7 +189,7 @@ def test_a_mark_is_forgotten_when_its_garbage_is_needed_again(aging: Aging) -> N
     aging.collect()
     Pins(aging.store, "again").add([("dataset", artifact.manifest.key)])
     aging.sleep(2 * DAY)
-    assert aging.collect().garbage == []
+    assert states(aging.collect()) == {}
     assert aging.names("gc/") == []
     aging.sleep(31 * DAY)
     assert states(aging.collect()) == {"manifest": "marked"}
@@ -323,7 +328,7 @@ def test_artifacts_that_do_not_say_what_they_need_keep_all_of_it(
 
 def test_a_pass_in_which_most_would_go_withdraws_nothing_and_says_so(aging: Aging) -> None:
     for number in range(30):
-        aging.make("dataset", number)
+        aging.make("dataset", number, run="over" if number == 0 else None)
     careful = replace(POLICY, most=0.5)
     aging.sleep(31 * DAY)
     assert collect(aging.store, careful, delete=True).held == ""  # marked, not due
@@ -332,11 +337,46 @@ def test_a_pass_in_which_most_would_go_withdraws_nothing_and_says_so(aging: Agin
     assert report.held.startswith("30 of 30 artifacts are due, more than a pass may withdraw (50%)")
     assert {found.state for found in report.garbage} == {"due"}
     assert len(aging.names("artifacts/")) == 90
+    assert len(aging.names("pins/")) == 1
 
     for number in range(30, 60):
         aging.make("dataset", number, run="r")
     assert collect(aging.store, careful, delete=True).held == ""  # half of sixty
     assert len(list(aging.store.list("gc/removed/"))) == 30
+
+
+def test_one_look_with_a_wrong_clock_forgets_no_pin(
+    aging: Aging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = aging.make("candidates")
+    Pins(aging.store, "waits").add([("candidates", artifact.manifest.key)], "annotation")
+    with monkeypatch.context() as patch:
+        now = aging.store.now() + timedelta(days=400)
+        patch.setattr(FileStore, "now", lambda _: now)
+        aging.collect()
+    for _ in range(3):
+        aging.sleep(25)
+        aging.collect()
+    assert len(aging.names("pins/")) == 1
+    assert aging.visible(artifact)
+
+
+def test_on_a_full_disk_what_was_marked_goes_all_the_same(
+    aging: Aging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished(aging)
+    aging.make("dataset", 1)
+    aging.sleep(31 * DAY)
+
+    def full(*_: Any) -> None:
+        raise NoSpace("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(marks, "mark", full)
+        report = aging.collect()
+    assert states(report)["work"] == "removed"
+    assert states(report)["manifest"] == "found"
+    assert any("no space for marks" in one for one in report.problems)
 
 
 def test_a_few_may_always_go(aging: Aging) -> None:

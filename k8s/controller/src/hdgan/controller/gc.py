@@ -131,7 +131,7 @@ def summary(report: Report) -> Line:
     `removed` is space that has been given back. `withdrawn`: artifacts whose manifest has gone;
     their files follow a grace later, and are `removed` then.
     """
-    pieces = report.garbage
+    pieces = [one for one in report.garbage if one.garbage.kind != "pin"]  # counted by themselves
     withdrawn = [one for one in pieces if one.state == "removed" and one.garbage.kind == "manifest"]
     removed = [one for one in pieces if one.state == "removed" and one.garbage.kind != "manifest"]
     unfinished = [state for _, state in report.unfinished]

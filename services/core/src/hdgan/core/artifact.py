@@ -34,6 +34,7 @@ from hdgan.core.errors import (
     WrongContent,
 )
 from hdgan.core.json_documents import parse_model, parse_object
+from hdgan.core.request import Name
 from hdgan.core.store import Store, check_key
 
 MANIFEST = "manifest.json"
@@ -70,7 +71,7 @@ class FileEntry(_Document):
 class Need(_Document):
     """Another artifact that is read together with this one."""
 
-    stage: str
+    stage: Name
     key: Annotated[str, Field(pattern=_HEX64)]
     alone: bool = False
     """Only its own files are read, not what it needs itself."""

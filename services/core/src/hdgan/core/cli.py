@@ -21,6 +21,7 @@ from hdgan.core.garbage.command import gc
 from hdgan.core.printable import printable
 from hdgan.core.process_end import end_process
 from hdgan.core.redaction import guard_streams
+from hdgan.core.uris import is_path
 
 if TYPE_CHECKING:
     from hdgan.core.local import RunResult
@@ -73,7 +74,7 @@ def store_for(file: Path, store: str | None) -> str:
     """URI of the store for a run file: the one named, or the folder `store` beside the file."""
     if store is None:
         return (file.absolute().parent / "store").as_uri()
-    return store if "://" in store else Path(store).absolute().as_uri()
+    return Path(store).absolute().as_uri() if is_path(store) else store
 
 
 def scratch_for(file: Path, scratch: Path | None) -> Path:

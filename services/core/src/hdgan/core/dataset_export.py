@@ -66,6 +66,7 @@ def export_dataset(
     sizes = source.shard_sizes(set(index.shards()))
     with _claimed(folder):
         marker = _marker(folder, identity(source, beside))
+        _refuse_links(folder)
         _remove_unfinished(folder)
         states = [_state(folder, name, size, index.ids(name)) for name, size in sizes.items()]
         todo = unfinished(marker, states)
@@ -145,6 +146,16 @@ def _marker(folder: Path, digest: str) -> Marker:
     except OSError as error:
         raise explain_os_error(error, "read", path) from error
     return marker_of(data, names, digest, str(folder))
+
+
+def _refuse_links(folder: Path) -> None:
+    """RequestError if what is written or cleared up in a folder of it would be elsewhere."""
+    for place in sorted({(folder / pattern).parent for pattern in FOLDERS.values()}):
+        if place.is_symlink():
+            raise RequestError(
+                f"{place}: is a link, and exports write into no folder but their own: remove it, or"
+                " name another folder"
+            )
 
 
 def _remove_unfinished(folder: Path) -> None:

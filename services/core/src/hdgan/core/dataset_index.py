@@ -27,7 +27,8 @@ DIGESTS = {
 MAX_CLASSES_BYTES = 1 << 20
 
 _TEXTS = ("id", "shard")
-_COLUMNS = (*_TEXTS, "width", "height", "mpp", *DIGESTS)
+_NUMBERS = ("width", "height", "mpp")
+_COLUMNS = (*_TEXTS, *_NUMBERS, *DIGESTS)
 _ID = r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,79}\z"
 
 
@@ -76,6 +77,10 @@ def read_index(data: bytes, uri: str) -> Index:
             raise DataError(f"{where}: has no column {name!r} of texts")
         if table.column(name).null_count:
             raise DataError(f"{where}: column {name!r} has empty places")
+    for field in table.schema:
+        of, allowed = ("numbers", _is_number) if field.name in _NUMBERS else ("texts", _is_text)
+        if not (allowed(field.type) or pa.types.is_null(field.type)):
+            raise DataError(f"{where}: column {field.name!r} is of {field.type}, not of {of}")
     for name in _bad_ids(table.column("id")):
         raise DataError(
             f"{where}: id {name[:100]!r}: an id has up to 80 letters, digits, - and _, and none "
@@ -89,6 +94,14 @@ def read_index(data: bytes, uri: str) -> Index:
             name = index.ids(shard)[0]
             raise DataError(f"{where}: id {name}: {shard!r} is no name of a shard")
     return index
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind))
 
 
 def _bad_ids(ids: Any) -> Iterator[str]:
@@ -109,11 +122,13 @@ def read_classes(data: bytes, uri: str) -> list[ClassConfig]:
     """The bytes of `classes.json` as classes, in order: a class's index is its value in masks."""
     where = f"{uri}/{CLASSES}"
     try:
-        items = parse_object(data, max_bytes=MAX_CLASSES_BYTES)["classes"]
+        items = parse_object(data, max_bytes=MAX_CLASSES_BYTES).get("classes")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DataError(f"{where}: has no list `classes` of objects with name and color")
         if [item.pop("index", place) for place, item in enumerate(items)] != [*range(len(items))]:
             raise DataError(f"{where}: the classes are not numbered 0, 1, 2, ... in their order")
         classes = TypeAdapter(list[ClassConfig]).validate_python(items)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: is no list of classes: {reason(error)}") from error
     if not 2 <= len(classes) < UNLABELLED:
         raise DataError(f"{where}: {len(classes)} classes")

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from hdgan.core.errors import HdganError
 
@@ -73,6 +73,9 @@ def open_picture(
             yield picture
     except (PictureError, HdganError):
         raise
+    except UnidentifiedImageError:
+        # Pillow's own message is the address of our buffer.
+        raise PictureError(f"it is no {' or '.join(formats)} that can be decoded") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         # Pillow looks before we can.
         raise PictureError(f"its pixels are too many: at most {max_pixels} are read") from None

@@ -54,8 +54,12 @@ _PATTERNS = (
         r"()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}-----|\Z)",
         re.DOTALL,
     ),
-    # user:password@ of any URL, and a token alone before the @.
-    _pattern("://", r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/]+(?=@)", re.ASCII),
+    # user:password@ of any URL, also with slashes in it, and a token alone before the @.
+    _pattern(
+        "://",
+        r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)(?:[^\s/]+(?=@)|[^\s/@:]*:[^\s@]{1,512}(?=@))",
+        re.ASCII,
+    ),
     # The parts of a signed URL that let its holder in (AWS, its older form, Google, Azure).
     _pattern(
         "x-amz- awsaccesskeyid signature sig= x-goog-",

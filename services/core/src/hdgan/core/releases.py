@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from hdgan.core.artifact import open_artifact
 from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, InternalError, KeyMissing, RequestError, StoreError
 from hdgan.core.gates import GateVerdict
+from hdgan.core.json_documents import reason
 from hdgan.core.pipeline import (
     ADVICE,
     External,
@@ -37,6 +38,7 @@ from hdgan.core.store import Store
 
 MAX_BYTES = 1 << 20
 """Longest document that is read here."""
+MOST_POINTERS = 99_999_999
 _POINTER = re.compile(r"/(\d{8})-([0-9a-f]{16})\.json$")
 _RELEASE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
@@ -65,7 +67,7 @@ class Release(_Document):
     run: Name
     run_digest: Hex64
     """Digest of the frozen run: `runs/<run>/<runDigest>.json`."""
-    created: datetime
+    created: AwareDatetime
     artifacts: dict[str, InputRef]
     """By stage, `dataset` and `annotations` among them."""
     classes: list[ReleasedClass]
@@ -95,7 +97,7 @@ class Release(_Document):
 class Pointer(_Document):
     """Which release is the latest, since when and why."""
 
-    seq: Annotated[int, Field(ge=1, le=99_999_999)]
+    seq: Annotated[int, Field(ge=1, le=MOST_POINTERS)]
     writer: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     release: Annotated[str, Field(pattern=_RELEASE, max_length=80)]
     run: Name
@@ -103,7 +105,7 @@ class Pointer(_Document):
     artifact: InputRef
     """Its dataset."""
     reason: Reason
-    at: datetime
+    at: AwareDatetime
 
     @property
     def place(self) -> tuple[int, str]:
@@ -228,7 +230,7 @@ def read_release(store: Store, dataset: str, name: str) -> Release:
     if not re.match(_RELEASE, name):
         raise RequestError(f"{name!r} cannot be the name of a release")
     place = _release_place(dataset, name)
-    found = _read(store, place, Release)
+    found = _read_release(store, place)
     if found is None:
         raise InputMissing(
             f"there is no release {store.url(place)}: hdgan releases list {dataset} shows those "
@@ -242,7 +244,7 @@ def releases(store: Store, dataset: str) -> list[Release]:
     found = []
     for place in store.list(f"datasets/{dataset}/releases/"):
         with contextlib.suppress(InputMissing):
-            release = _read(store, place, Release)
+            release = _read_release(store, place)
             if release is not None:
                 found.append(release)
     return sorted(found, key=lambda one: (one.created, one.name))
@@ -257,7 +259,7 @@ def all_releases(store: Store, known: dict[str, Release]) -> Iterator[Release]:
         _, _, rest = place.removeprefix("datasets/").partition("/")
         if not (rest.startswith("releases/") and rest.endswith(".json")):
             continue
-        release = known.get(place) or _read(store, place, Release)
+        release = known.get(place) or _read_release(store, place)
         if release is not None:
             known[place] = release
             yield release
@@ -291,6 +293,10 @@ def remove(store: Store, dataset: str, name: str) -> Release:
             "first (hdgan releases promote or rollback)"
         )
     store.delete(_release_place(dataset, name))
+    if latest_name(store, dataset) == name:
+        # Somebody has made it the latest since we looked. He looks after that, too: see `_append`.
+        store.put_if_absent(_release_place(dataset, name), _dumped(release))
+        raise RequestError(f"{name} was made the latest of {dataset} at the same moment: it stays")
     return release
 
 
@@ -414,6 +420,12 @@ def _repaired(store: Store, dataset: str, known: Pointer | None = None) -> Point
 def _append(store: Store, release: Release, reason: Reason) -> None:
     dataset = release.dataset
     newest = _repaired(store, dataset)
+    if newest is not None and newest.seq >= MOST_POINTERS:
+        raise InputMissing(
+            f"{store.url(_latest_place(dataset))} has the number {newest.seq}, after which there is"
+            f" none: it, or a file below {store.url(f'datasets/{dataset}/pointer')}, was damaged;"
+            " delete those with such a number"
+        )
     pointer = Pointer(
         seq=1 if newest is None else newest.seq + 1,
         writer=uuid.uuid4().hex[:16],
@@ -426,6 +438,8 @@ def _append(store: Store, release: Release, reason: Reason) -> None:
     store.put(
         f"datasets/{dataset}/pointer/{pointer.seq:08d}-{pointer.writer}.json", _dumped(pointer)
     )
+    # It may have been removed since it was read: who removes looks for pointers after that.
+    store.put_if_absent(_release_place(dataset, release.name), _dumped(release))
     highest = _repaired(store, dataset, pointer)
     if highest is not None and highest.place != pointer.place and reason != "released":
         raise RequestError(
@@ -449,10 +463,19 @@ def _read(store: Store, place: str, model: type[_T]) -> _T | None:
     except KeyMissing:
         return None
     except ValueError as error:
-        words = "; ".join(str(error).splitlines()[:3])
         raise InputMissing(
-            f"{store.url(place)} cannot be read ({words}): restore it, or delete it"
+            f"{store.url(place)} cannot be read ({reason(error)}): restore it, or delete it"
         ) from error
+
+
+def _read_release(store: Store, place: str) -> Release | None:
+    release = _read(store, place, Release)
+    if release is not None and _release_place(release.dataset, release.name) != place:
+        raise InputMissing(
+            f"{store.url(place)} is release {release.name} of {release.dataset}: restore what was"
+            " there, or delete it"
+        )
+    return release
 
 
 def _dumped(document: _Document) -> bytes:

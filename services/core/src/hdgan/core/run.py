@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from hdgan.core.errors import RequestError
+from hdgan.core.errors import RequestError, StoreError
 from hdgan.core.resources import ResourcesConfig
 from hdgan.core.run_errors import explain
 from hdgan.core.run_file import parse_document
@@ -29,6 +29,7 @@ from hdgan.core.sections import (
     TilerConfig,
     semantic,
 )
+from hdgan.core.uris import file_path, is_path, split_uri
 
 __all__ = [
     "API_VERSION",
@@ -241,19 +242,31 @@ def load_run(path: Path | str) -> DatasetRun:
     spec = run.spec
     places = {name: getattr(spec.slides, name) for name in ("uri", "metadata", "outlines")}
     slides = spec.slides.model_copy(
-        update={name: place and _anchored(place, folder) for name, place in places.items()}
+        update={
+            name: place and _anchored(place, folder, f"{path}: spec.slides.{name}")
+            for name, place in places.items()
+        }
     )
     trainer = spec.gan_trainer
     if trainer.init_from is not None:
-        trainer = trainer.model_copy(update={"init_from": _anchored(trainer.init_from, folder)})
+        init_from = _anchored(trainer.init_from, folder, f"{path}: spec.ganTrainer.initFrom")
+        trainer = trainer.model_copy(update={"init_from": init_from})
     return run.model_copy(
         update={"spec": spec.model_copy(update={"slides": slides, "gan_trainer": trainer})}
     )
 
 
-def _anchored(uri: str, folder: Path) -> str:
-    """A URI or absolute path as it is; a relative path as seen from `folder`."""
-    return uri if "://" in uri else str((folder / uri).resolve())
+def _anchored(uri: str, folder: Path, where: str) -> str:
+    """A URI or absolute path as it is; a relative path as seen from `folder`. RequestError, which
+    names `where`, for a URI that is none or carries credentials."""
+    try:
+        if is_path(uri):
+            return str((folder / uri).resolve())
+        if split_uri(uri).scheme == "file":
+            file_path(split_uri(uri))
+    except StoreError as error:
+        raise RequestError(f"{where}: {error}") from None
+    return uri
 
 
 def resolve(run: DatasetRun) -> DatasetRun:

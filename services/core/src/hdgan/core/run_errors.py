@@ -26,7 +26,12 @@ def dotted(location: Sequence[int | str]) -> str:
     """`("spec", "classes", 0, "name")` as `spec.classes[0].name`."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            # A name with a line break in it must not begin a line of its own.
+            name = part if part.isprintable() and len(part) <= 80 else shown(part)
+            text += f".{name}" if text else name
     return text or "document"
 
 

@@ -14,6 +14,8 @@ from hdgan.core.errors import RequestError
 from hdgan.core.json_documents import MAX_DEPTH, parse_json
 
 MAX_BYTES = 1 << 20
+MAX_NODES = 20_000
+"""Values and names that a YAML file may have: PyYAML takes half a minute for a megabyte of them."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,6 +24,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
@@ -31,6 +34,14 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
     def _compose_node(self, parent: Any, index: Any) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"more than {MAX_NODES} values and names: this is not a run file",
+                self.get_mark(),
+            )
         if self.depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(
                 None,
@@ -103,7 +114,7 @@ def parse_document(path: Path) -> object:
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise RequestError(
             f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
@@ -147,4 +158,9 @@ def _where(error: Exception) -> str:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return f"{place}{error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return (
+            f"character {error.position} is U+{error.character:04X}, which no text has: save it as"
+            " UTF-8"
+        )
     return " ".join(str(error).split())

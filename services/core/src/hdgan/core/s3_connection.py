@@ -124,8 +124,11 @@ class S3Server:
         """Scheme, host and port that are talked to, without anything secret."""
         if self._client is None:
             return "the configured endpoint"
-        parts = urlsplit(str(self._client.meta.endpoint_url))
-        port = f":{parts.port}" if parts.port else ""
+        try:
+            parts = urlsplit(str(self._client.meta.endpoint_url))
+            port = f":{parts.port}" if parts.port else ""
+        except ValueError:  # there may be a secret in it
+            return "an endpoint that is no URL"
         return f"{parts.scheme}://{parts.hostname}{port}"
 
     @property
@@ -262,6 +265,8 @@ def _speaking(attempt: Callable[[Any, int], T], client: Any, failures: int) -> T
         raise
     except (OSError, HTTPError) as error:
         raise BrokenAnswer(f"a connection that broke ({type(error).__name__})") from error
+    except ValueError as error:  # botocore: of a number or time that is none
+        raise BrokenAnswer("an answer with a field that is not what S3 would give") from error
 
 
 def _session() -> botocore.session.Session:

@@ -241,7 +241,11 @@ def upload(server: S3Server, bucket: str, name: str, source: SteadyFile, parts: 
 
 def put_object(server: S3Server, bucket: str, name: str, data: bytes, **more: str) -> None:
     """Write or replace an object in one request."""
-    server.request(lambda client, _: client.put_object(Bucket=bucket, Key=name, Body=data, **more))
+    server.request(
+        lambda client, _: taken(
+            client.put_object(Bucket=bucket, Key=name, Body=data, **more), "ETag"
+        )
+    )
     transferred("written", len(data))
 
 
@@ -253,7 +257,10 @@ def _complete(
 
     def attempt(client: Any, failures: int) -> boto_errors.ClientError | None:
         try:
-            client.complete_multipart_upload(**where, MultipartUpload={"Parts": named})
+            # 200 comes before the work is done: what tells that it was done is the body.
+            taken(
+                client.complete_multipart_upload(**where, MultipartUpload={"Parts": named}), "ETag"
+            )
         except boto_errors.ClientError as error:
             if failures == 0 or code_of(error) not in ("NoSuchUpload", "404"):
                 raise

@@ -8,6 +8,7 @@ camelCase.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -152,8 +153,9 @@ class SlidesConfig(Section):
         if value is None:
             return None
         try:
-            pattern = re.compile(value)
-        except re.error as error:
+            with warnings.catch_warnings(action="ignore"):  # of what some later Python may mean
+                pattern = re.compile(value)
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"is not a regular expression: {error}") from None
         if "case" not in pattern.groupindex:
             raise ValueError("needs a group named case, such as (?P<case>[^_]+)")

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,6 +19,7 @@ from hdgan.core.canonical import canonical_digest, canonical_json
 from hdgan.core.errors import InputMissing, KeyMissing, RequestError
 from hdgan.core.json_documents import parse_model, reason
 from hdgan.core.store import Store, open_store
+from hdgan.core.uris import file_path, is_path, split_uri
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -153,10 +153,12 @@ def load_snapshot(store: Store, key: str) -> SlideSnapshot:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path that a path or file:// address names; None for an address in an object store."""
-    if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
-    return None if "://" in uri else Path(uri)
+    """The path that a path or file:// address names; None for an address in an object store.
+    StoreError if it is no address, or carries credentials."""
+    if is_path(uri):
+        return Path(uri)
+    parts = split_uri(uri)
+    return file_path(parts) if parts.scheme == "file" else None
 
 
 def local_version(path: Path) -> tuple[int, str]:

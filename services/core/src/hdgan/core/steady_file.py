@@ -3,8 +3,11 @@ digest of what was read."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +19,24 @@ from hdgan.core.errors import StoreError
 _CHUNK = 1 << 20
 
 
+def open_ordinary(path: Path) -> io.FileIO:
+    """A file that is open for reading; of a pipe or device it is said that there is no such file.
+    OSError."""
+    # Without waiting for somebody who writes into a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return io.FileIO(handle)
+    os.close(handle)
+    raise FileNotFoundError(errno.ENOENT, "it is no ordinary file", str(path))
+
+
 class SteadyFile:
     """Reads raise StoreError, also where the file turns out to be shorter, longer or written to."""
 
     def __init__(self, path: Path) -> None:
         """Opens it. OSError."""
         self._path = path
-        self._file = path.open("rb", buffering=0)
+        self._file = open_ordinary(path)
         self._before = os.fstat(self._file.fileno())
         self._digest = hashlib.sha256()
         self._left = self.size

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from hdgan.core.errors import KeyMissing, NoSpace, StoreError, WrongContent
 from hdgan.core.store_file import FileStore
 from hdgan.core.store_protocol import Content, ObjectInfo, Store, Unfinished, check_key
+from hdgan.core.uris import file_path, is_path, split_uri
 
 if TYPE_CHECKING:
     from hdgan.core.store_s3 import S3Connection
@@ -46,23 +46,15 @@ def connected(connection: S3Connection) -> Iterator[None]:
 
 def open_store(uri: str) -> Store:
     """The store at `file:///path` (or a plain path) or `s3://bucket/prefix`. Does no I/O yet."""
-    if "://" not in uri:
+    if is_path(uri):
         if not uri:
             raise StoreError("the store's URI is empty: use file:///path or s3://bucket/prefix")
         return FileStore(Path(uri))
-    parts = urlsplit(uri)
-    if parts.username or parts.password:
-        # Not echoed: this is where a secret would be.
-        raise StoreError(
-            f"the {parts.scheme}:// URI of the store carries credentials: remove them, and set"
-            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile instead"
-        )
+    parts = split_uri(uri)
     if parts.query or parts.fragment:
         raise StoreError(f"{uri}: ? and # have no meaning in a store URI; remove them")
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise StoreError(f"{uri}: a file URI has three slashes: file:///path")
-        return FileStore(Path(unquote(parts.path) or "/"))
+        return FileStore(file_path(parts))
     if parts.scheme == "s3":
         from hdgan.core.store_s3 import S3Store  # boto3 takes half a second: only who needs it
 

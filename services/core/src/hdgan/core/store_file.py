@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,13 +16,12 @@ from hdgan.core.atomic_file import (
     TEMPORARY,
     explain_os_error,
     make_folder,
-    sha256_file,
     sync_folder,
     temporary_beside,
     writing,
 )
 from hdgan.core.errors import InternalError, KeyMissing, StoreError, WrongContent
-from hdgan.core.steady_file import SteadyFile
+from hdgan.core.steady_file import SteadyFile, open_ordinary
 from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
 from hdgan.core.telemetry.store_requests import timed, transferred
 
@@ -46,7 +46,8 @@ class FileStore:
     @timed("get")
     def get(self, key: str) -> bytes:
         try:
-            data = self._path(key).read_bytes()
+            with open_ordinary(self._path(key)) as file:
+                data = file.read()
         except OSError as error:
             raise self._reading(error, key) from error
         transferred("read", len(data))
@@ -69,19 +70,20 @@ class FileStore:
     @timed("sha256")
     def sha256(self, key: str) -> str:
         try:
-            return sha256_file(self._path(key))
+            with open_ordinary(self._path(key)) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise self._reading(error, key) from error
 
     @timed("put")
     def put(self, key: str, data: bytes) -> None:
-        with writing(self._path(key), size=len(data)) as file:
+        with writing(self._inside(key), size=len(data)) as file:
             file.write(data)
         transferred("written", len(data))
 
     @timed("put_from")
     def put_from(self, key: str, path: Path) -> Content:
-        target = self._path(key)
+        target = self._inside(key)
         try:
             source = SteadyFile(path)
         except OSError as error:
@@ -93,7 +95,7 @@ class FileStore:
 
     @timed("put_if_absent")
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        path = self._path(key)
+        path = self._inside(key)
         if path.exists():
             return False
         temporary = temporary_beside(path)
@@ -161,7 +163,7 @@ class FileStore:
 
     @timed("delete")
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self._inside(key)
         try:
             path.unlink(missing_ok=True)
         except NotADirectoryError:
@@ -199,10 +201,7 @@ class FileStore:
         path = temporary_beside(self.root / "now")
         try:
             make_folder(self.root)
-            with path.open("xb") as file:
-                file.write(b"1")
-                file.flush()
-                os.fsync(file.fileno())
+            path.touch(exist_ok=False)  # empty, so that a full disk has a time, too
             return datetime.fromtimestamp(path.stat().st_mtime, UTC)
         except OSError as error:
             raise explain_os_error(error, "write", self.root) from error
@@ -212,6 +211,8 @@ class FileStore:
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         top = self.root / prefix.rpartition("/")[0]
+        if not self._is_inside(top):
+            return
         for folder, folders, names in os.walk(top, onerror=self._raise_unless_gone):
             folders.sort()
             probes = Path(folder) == self.root / PROBE_PREFIX
@@ -253,6 +254,22 @@ class FileStore:
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
+    def _inside(self, key: str) -> Path:
+        """Where an object is written or deleted: nowhere but in this store, though folders of it
+        may be links."""
+        path = self._path(key)
+        if not self._is_inside(path.parent):
+            raise StoreError(
+                f"{path}: is reached by a link that leads out of the store {self.root}: nothing is"
+                " written or deleted there. Where the disk is too small, let the store's own folder"
+                " be the link"
+            )
+        return path
+
+    def _is_inside(self, folder: Path) -> bool:
+        root = os.path.realpath(self.root)
+        return os.path.commonpath([root, os.path.realpath(folder)]) == root
+
     def _reading(self, error: OSError, key: str) -> StoreError:
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return KeyMissing(f"{self.url(key)}: there is no such object")
@@ -263,7 +280,7 @@ class FileStore:
 def _entries(folder: Path) -> list[tuple[str, bool]]:
     """Names in a folder, and whether they are folders."""
     with os.scandir(folder) as scan:
-        return [(entry.name, entry.is_dir()) for entry in scan]
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan]
 
 
 def _copy(source: SteadyFile, target: IO[bytes]) -> Content:

@@ -25,6 +25,7 @@ from hdgan.core.s3_errors import (
     MISSING,
     UNKNOWN_OPERATION,
     WITHOUT_REASON,
+    BrokenAnswer,
     Where,
     code_of,
     explain,
@@ -169,7 +170,13 @@ class S3Store:
         if folder:
             check_key(folder)
         for entry in self._listed(self.prefix + prefix):
-            key = str(taken(entry, "Key"))[len(self.prefix) :]
+            name = str(taken(entry, "Key"))
+            key = name.removeprefix(self.prefix)
+            if not name.startswith(self.prefix + prefix):
+                raise StoreError(
+                    f"a list of {self.uri} has objects in it whose names do not begin with"
+                    f" {prefix!r}: the server does not look at prefixes and cannot be used"
+                )
             if not key.startswith(f"{PROBE_PREFIX}/"):
                 yield key
 
@@ -206,7 +213,7 @@ class S3Store:
             raise StoreUnavailable(
                 f"{self.url(key)} is not there although it has just been written; try again"
             )
-        return info.modified.astimezone(UTC)
+        return info.modified
 
     def unfinished(self, prefix: str = "") -> Iterator[Unfinished]:
         probes = f"{PROBE_PREFIX}/"
@@ -222,11 +229,11 @@ class S3Store:
             times = [taken(entry, "Initiated"), *(taken(one, "LastModified") for one in parts)]
             what = f"s3://{self.bucket}/{name} (upload in parts)"
             size = sum(int(taken(one, "Size")) for one in parts)
-            yield Unfinished(what, max(times).astimezone(UTC), size, (name, upload_id))
+            yield Unfinished(what, max(map(_utc, times)), size, (name, upload_id))
 
     def _probes(self) -> Iterator[Unfinished]:
         for entry in self._listed(f"{self.prefix}{PROBE_PREFIX}/"):
-            name, written = str(taken(entry, "Key")), taken(entry, "LastModified").astimezone(UTC)
+            name, written = str(taken(entry, "Key")), _utc(taken(entry, "LastModified"))
             url = f"s3://{self.bucket}/{name}"
             yield Unfinished(url, written, int(taken(entry, "Size")), (name,))
 
@@ -270,7 +277,10 @@ class S3Store:
     def _put_new(self, key: str, name: str, data: bytes) -> bool:
         def attempt(client: Any, failures: int) -> bool | None:
             try:
-                client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*")
+                taken(
+                    client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*"),
+                    "ETag",
+                )
             except boto_errors.ClientError as error:
                 if code_of(error) not in EXISTS:
                     raise
@@ -294,25 +304,41 @@ class S3Store:
             if code_of(error) not in WITHOUT_REASON:
                 raise
             # Ask in a way that the reason can be told.
-            answer = client.get_object(Bucket=self.bucket, Key=name, Range="bytes=0-0")
+            try:
+                answer = client.get_object(Bucket=self.bucket, Key=name, Range="bytes=0-0")
+            except boto_errors.ClientError as reason:
+                if code_of(reason) in MISSING:
+                    return None
+                raise
             answer["Body"].close()
             raise
         etag = str(taken(found, "ETag")).strip('"')
-        return ObjectInfo(int(taken(found, "ContentLength")), etag, taken(found, "LastModified"))
+        size = int(taken(found, "ContentLength"))
+        if size < 0:
+            raise BrokenAnswer("a size below 0")
+        return ObjectInfo(size, etag, _utc(taken(found, "LastModified")))
 
     def _delete(self, name: str) -> None:
+        def attempt(client: Any, _: int) -> None:
+            try:
+                client.delete_object(Bucket=self.bucket, Key=name)
+            except boto_errors.ClientError as error:
+                if code_of(error) not in MISSING:  # some servers say so
+                    raise
+
         with self._explained("delete", name):
-            self.server.request(
-                lambda client, _: client.delete_object(Bucket=self.bucket, Key=name)
-            )
+            self.server.request(attempt)
 
     def _listed(self, prefix: str) -> Iterator[dict[str, Any]]:
         def page(client: Any, _: int) -> dict[str, Any]:
             found: dict[str, Any] = client.list_objects_v2(
                 Bucket=self.bucket, Prefix=prefix, **token
             )
-            if found.get("IsTruncated"):
-                taken(found, "NextContinuationToken")
+            # An empty body or a page of some proxy would read as an empty list.
+            if taken(found, "IsTruncated"):
+                following = taken(found, "NextContinuationToken")
+                if following == token.get("ContinuationToken"):
+                    raise BrokenAnswer("a list that does not get further")
             return found
 
         token: dict[str, str] = {}
@@ -336,6 +362,10 @@ class S3Store:
                 if code_of(error) in UNKNOWN_OPERATION:
                     return None
                 raise
+            if found.get("IsTruncated"):
+                following = str(taken(found, "NextKeyMarker")), found.get("NextUploadIdMarker", "")
+                if following == (marker.get("KeyMarker"), marker.get("UploadIdMarker")):
+                    raise BrokenAnswer("a list of uploads that does not get further")
             return found
 
         marker: dict[str, str] = {}
@@ -393,3 +423,8 @@ def _write_at(handle: int, position: int, data: memoryview) -> None:
         written = os.pwrite(handle, data, position)
         position += written
         data = data[written:]
+
+
+def _utc(time: datetime) -> datetime:
+    """A server's time; one without a zone is UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -24,7 +24,7 @@ from hdgan.core.artifact import (
     open_artifact,
 )
 from hdgan.core.elapsed import Moment
-from hdgan.core.errors import InputMissing, KeyMissing, StoreError, StoreUnavailable
+from hdgan.core.errors import InputMissing, KeyMissing, NoSpace, StoreError, StoreUnavailable
 from hdgan.core.garbage import judging, marks
 from hdgan.core.garbage.judging import Folder, Garbage
 from hdgan.core.garbage.roots import Keeping, RootFinder, Roots
@@ -35,7 +35,7 @@ from hdgan.core.store import Store
 from hdgan.core.store_protocol import PROBE_PREFIX
 
 State = Literal["found", "marked", "waiting", "due", "removed", "needed again"]
-"""found         nothing was done: this was a dry run
+"""found         nothing was done: this was a dry run, or there was no space for a mark
 marked        known since now
 waiting       marked, not long enough ago
 due           the next pass that deletes removes it: this was a dry run, or it is still written to
@@ -56,7 +56,15 @@ FEW: Final = 20
 """Artifacts that any pass may withdraw."""
 BATCH: Final = 100
 """Pieces of garbage that are removed after one look."""
-_RANK: Final = {"work": 0, "note": 1, "report": 2, "attempt": 3, "files": 4, "manifest": 5}
+_RANK: Final = {
+    "work": 0,
+    "note": 1,
+    "report": 2,
+    "attempt": 3,
+    "files": 4,
+    "manifest": 5,
+    "pin": 6,
+}
 
 
 @dataclass(frozen=True)
@@ -135,19 +143,21 @@ def collect(store: Store, policy: Policy, *, delete: bool, at_once: int = AT_ONC
         if found.state == "marked":
             if marks.mark_name(one) in known:  # too old to count
                 marks.unmark(store, one)
-            marks.mark(store, one)
+            try:
+                marks.mark(store, one)
+            except NoSpace:  # what was marked before goes first, and makes some
+                found.state = "found"
         return found
 
     report.garbage = overlapping(find, garbage, at_once)
+    if delete and any(found.state == "found" for found in report.garbage):
+        report.problems.append("there is no space for marks: run it again after what goes now")
     _measure(store, report.garbage, at_once)
     if delete:
         current = {marks.mark_name(one) for one in garbage}
         overlapping(store.delete, sorted(known.keys() - current), at_once)
         due = [found for found in report.garbage if found.state == "due"]
         Removal(store, policy, finder, report, at_once).remove(due)
-        for place, limit in roots.expired:
-            if _older(store, place, now - limit):  # not renewed meanwhile
-                store.delete(place)
     _clear_unfinished(store, now, policy.grace, report, delete)
     return report
 
@@ -183,6 +193,8 @@ def _judge(
 
     works = list(judging.work_places(_names(store, "work/", unknown), unknown))
     yield from filter(None, overlapping(judge_work, works, at_once))
+    for place, _ in roots.expired:
+        yield Garbage("pin", place, "its run is over")
     for prefix in OTHERS:
         for name in store.list(prefix):
             if not judging.is_ours(name):
@@ -255,6 +267,7 @@ class Removal:
             (("work", "note", "report"), self._remove_work),
             (("attempt", "files"), self._remove_files),
             (("manifest",), self._remove_manifests),
+            (("pin",), self._remove_pins),
         ):
             mine = [found for found in due if found.garbage.kind in kinds]
             if "manifest" in kinds:
@@ -291,6 +304,8 @@ class Removal:
         if one.kind == "report":
             # How young it is is seen by `_untouched`.
             return judging.judge_report(one.place, roots.runs, roots.releases, False) is not None
+        if one.kind == "pin":
+            return any(place == one.place for place, _ in roots.expired)
         if one.artifact is None:
             return one.place not in roots.notes
         if one.kind == "work":
@@ -343,6 +358,19 @@ class Removal:
         for found in gone:
             back = found.garbage.artifact in roots
             found.state = "needed again" if back else "removed"
+
+    def _remove_pins(self, batch: list[Found]) -> None:
+        """Last, and only where nothing is held: whoever looks into that finds them."""
+        roots, now = self._look()
+        limits = dict(roots.expired)
+        still = [one for one in batch if self._still(one, roots)]
+        gone = [
+            one
+            for one in still
+            if _older(self._store, one.garbage.place, now - limits[one.garbage.place])
+        ]
+        self._delete([one.garbage.place for one in gone])
+        self._removed(gone)
 
     def _free(
         self, batch: list[Found], roots: Roots, now: datetime

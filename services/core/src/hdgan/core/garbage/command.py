@@ -32,17 +32,26 @@ def gc(
         float,
         typer.Option(
             min=0,
+            max=87_600,
             help="From the mark to the removal. Less than 24 only where nothing else uses the"
             " store.",
         ),
     ] = 24.0,
     keep_days: Annotated[
         float,
-        typer.Option(min=0, help="How long what a run has worked with is kept without a release."),
+        typer.Option(
+            min=0,
+            max=36_500,
+            help="How long what a run has worked with is kept without a release.",
+        ),
     ] = 30.0,
     keep_awaiting_days: Annotated[
         float,
-        typer.Option(min=0, help="How long candidates wait for annotations, with their generator."),
+        typer.Option(
+            min=0,
+            max=36_500,
+            help="How long candidates wait for annotations, with their generator.",
+        ),
     ] = 365.0,
     most_percent: Annotated[
         float,

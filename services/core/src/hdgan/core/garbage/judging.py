@@ -14,13 +14,14 @@ from hdgan.core.pins import Place, is_pin
 from hdgan.core.report_place import report_of
 from hdgan.core.store import check_key
 
-Kind = Literal["manifest", "attempt", "files", "work", "note", "report"]
+Kind = Literal["manifest", "attempt", "files", "work", "note", "report", "pin"]
 """manifest  an artifact nobody needs: its manifest goes first
 attempt   a folder that lost: another attempt was committed
 files     what lies under a key without a manifest
 work      saved work that nobody goes on with
 note      a list of slides that no run names
 report    of a run that is over and has no release, or of a release that was removed
+pin       that keeps nothing any more
 """
 
 _HEX64: Final = "[0-9a-f]{64}"
@@ -52,7 +53,7 @@ class Garbage:
     def belongs(self, name: str) -> bool:
         """Whether an object is part of it; what somebody else has put beside our own is not."""
         rest = name.removeprefix(self.place)
-        if self.kind in ("note", "report"):
+        if self.kind in ("note", "report", "pin"):
             return not rest
         if self.kind == "work":
             return _WORK.match(name) is not None and rest.startswith(("/", "-part-"))
