@@ -25,6 +25,7 @@ from hdgan.classifier.random_order import random_order
 from hdgan.nets.cpu_rows import cpu_rows
 from hdgan.nets.ensemble import PixelEnsemble
 from hdgan.nets.read_ahead import expect_random_reads, read_ahead
+from hdgan.nets.sending import sent
 from hdgan.nets.shards import ImageFeatures
 
 POOL_BYTES = 2**30
@@ -211,10 +212,10 @@ class RowPool:
         self._hold(0 if self._whole else step // self._steps_per_segment)
         shares = even_shares(self._batch, self._sizes.shape[1], step)
         drawn = [self._drawn(member, step, shares) for member in range(self._members)]
-        flat = torch.from_numpy(np.concatenate(drawn)).to(self._device)
+        flat = sent(torch.from_numpy(np.concatenate(drawn)), self._device)
         x_MBC = self._rows.flatten(0, 1)[flat].reshape(self._members, self._batch, -1)
         labels = torch.from_numpy(np.repeat(np.arange(len(shares)), shares))
-        return Batch(x_MBC, labels.to(self._device).expand(self._members, -1))
+        return Batch(x_MBC, sent(labels, self._device).expand(self._members, -1))
 
     def _drawn(self, member: int, step: int, shares: Sequence[int]) -> Integers:
         """Which rows of the pool a member gets, int64 [B], class after class."""

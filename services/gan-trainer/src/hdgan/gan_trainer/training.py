@@ -33,6 +33,7 @@ from hdgan.nets.discriminator import Discriminator
 from hdgan.nets.generator import Generator
 from hdgan.nets.layers import channels_last
 from hdgan.nets.precision import full_float32
+from hdgan.nets.sending import sent
 
 # Above this p, augmentations start to leak into the images (Karras et al. 2020b, section 2.2).
 MAX_ADA_P = 0.8
@@ -216,7 +217,7 @@ class Training:
         Raises:
             DataError: gradients have not been finite for many steps: training has diverged.
         """
-        labels = None if labels_B is None else torch.from_numpy(labels_B).to(self.device)
+        labels = None if labels_B is None else sent(torch.from_numpy(labels_B), self.device)
         self._sums = {}
         skipped = self.skipped
         self._train_generator()
@@ -361,7 +362,7 @@ class Training:
         zero = torch.zeros([], dtype=torch.float64, device=self.device)
         computed = torch.stack([self._sums.get(name, zero) for name in _SUMS])
         # A process that had no sample of some penalty still takes part in its sum.
-        counted = torch.tensor([float(n in self._sums) for n in _SUMS], device=self.device)
+        counted = sent(torch.tensor([float(n in self._sums) for n in _SUMS]), self.device)
         both = self.processes.sum_(torch.cat([computed, counted.double()])).tolist()
         values, present = both[: len(_SUMS)], both[len(_SUMS) :]
         return {
@@ -387,10 +388,10 @@ class Training:
     def _draw_ws(self, draws: Draws) -> tuple[Tensor, Tensor, Tensor | None]:
         """Styles of one piece: ws [B, N, D], w [B, D] before mixing, labels [B] if conditional."""
         width, num_ws = self.arch.latent_dim, self.arch.num_ws
-        z = draws.normal("z", 2, width).to(self.device, self.dtype)
+        z = sent(draws.normal("z", 2, width), self.device, self.dtype)
         mixed = draws.uniform("mix") < self.config.style_mixing
         cutoff = draws.integers("cutoff", 1, num_ws)
-        cutoff = torch.where(mixed, cutoff, torch.full_like(cutoff, num_ws)).to(self.device)
+        cutoff = sent(torch.where(mixed, cutoff, torch.full_like(cutoff, num_ws)), self.device)
         label = self.draw_labels(draws)
         ws, w = losses.mix_styles(self.generator, z[:, 0], z[:, 1], cutoff, label)
         return ws, w, label
@@ -400,7 +401,7 @@ class Training:
         if self._label_pool is None:
             return None
         chosen = draws.integers("label", 0, len(self._label_pool))
-        return self._label_pool[chosen].to(self.device)
+        return sent(self._label_pool[chosen], self.device)
 
     def _draw_noise(self, draws: Draws) -> list[Tensor]:
         """Noise of every layer, each [B, 1, H, W]: one draw per sample, cut into layers."""
@@ -416,10 +417,10 @@ class Training:
         return augment(images, self.ops, self.ada.p, draws)
 
     def _to_images(self, tiles_BHW3: NDArray[np.uint8], draws: Draws) -> Tensor:
-        tiles = torch.from_numpy(np.ascontiguousarray(tiles_BHW3)).to(self.device)
+        tiles = sent(torch.from_numpy(np.ascontiguousarray(tiles_BHW3)), self.device)
         images = tiles.permute(0, 3, 1, 2).to(self.dtype) / 127.5 - 1.0
         if self.config.mirror:
-            mirrored = (draws.uniform("mirror") < 0.5).to(self.device)
+            mirrored = sent(draws.uniform("mirror") < 0.5, self.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return images
 

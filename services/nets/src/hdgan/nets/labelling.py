@@ -20,6 +20,7 @@ from hdgan.nets.cpu_labelling import cpu_logits_bands, fits_cpu
 from hdgan.nets.ensemble import FoldedEnsemble, PixelEnsemble, fold
 from hdgan.nets.generator import Generator, Noise
 from hdgan.nets.pyramid import DTYPES, NativeMap, axis_taps, band_of, native_rows, render
+from hdgan.nets.sending import sent
 
 BAND_BYTES = 64 * 2**20  # what is worked on at once: hidden values or logits of a band of rows
 GPU_BANDS = 16  # a GPU's bands are that much larger
@@ -202,7 +203,8 @@ def _hidden_bands(
             start, stop = native_rows(resolution, side, first, len(rows))
             native: torch.Tensor | None = None
             for index in members:
-                band = band_of(maps[index], start, stop).to(device, torch.float32)
+                # Sent as it is stored: half the bytes, and the device converts faster.
+                band = sent(band_of(maps[index], start, stop), device).to(torch.float32)
                 flat = band.reshape(-1, band.shape[-1])
                 weight = folded.first[index]
                 native = flat @ weight if native is None else native.addmm_(flat, weight)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hdgan.gan_trainer.augment.parameters import Parameters
 from hdgan.gan_trainer.augment.sets import AugmentSet
+from hdgan.nets.sending import sent
 
 # The grey axis, as a homogeneous direction.
 _LUMA = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(3.0)
@@ -49,7 +50,7 @@ def colour_matrix(ops: AugmentSet, given: Parameters) -> Tensor:
 
 def recolour(images_B3HW: Tensor, matrix_B44: Tensor) -> Tensor:
     """Apply a colour transform to every pixel."""
-    matrix = matrix_B44.to(images_B3HW.device, images_B3HW.dtype)
+    matrix = sent(matrix_B44, images_B3HW.device, images_B3HW.dtype)
     images = torch.einsum("bij,bjhw->bihw", matrix[:, :3, :3], images_B3HW)
     return images + matrix[:, :3, 3, None, None]
 

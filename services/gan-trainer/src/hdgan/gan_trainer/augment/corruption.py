@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hdgan.gan_trainer.augment.parameters import Parameters
+from hdgan.nets.sending import sent
 
 NOISE_STD = 0.1
 CUTOUT_SIDE = 0.5
@@ -18,7 +19,7 @@ def noise_strengths(given: Parameters) -> Tensor:
 
 def add_noise(images_B3HW: Tensor, strength_B: Tensor, noise_B3HW: Tensor) -> Tensor:
     """Add `noise` (standard normal) times each image's strength."""
-    strength = strength_B.to(images_B3HW.device, images_B3HW.dtype)[:, None, None, None]
+    strength = sent(strength_B, images_B3HW.device, images_B3HW.dtype)[:, None, None, None]
     return images_B3HW + noise_B3HW.to(images_B3HW.dtype) * strength
 
 
@@ -29,8 +30,8 @@ def cut_out(images_B3HW: Tensor, x_B: Tensor, y_B: Tensor) -> Tensor:
         x_B, y_B: its centre in units of the side, 0 to 1; it may reach beyond the image.
     """
     (height, width), device = images_B3HW.shape[2:], images_B3HW.device
-    inside_x = _near(width, x_B).to(device)[:, None, None, :]
-    inside_y = _near(height, y_B).to(device)[:, None, :, None]
+    inside_x = sent(_near(width, x_B), device)[:, None, None, :]
+    inside_y = sent(_near(height, y_B), device)[:, None, :, None]
     return images_B3HW.masked_fill(inside_x & inside_y, 0.0)
 
 

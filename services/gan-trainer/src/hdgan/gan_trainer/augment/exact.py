@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hdgan.gan_trainer.augment.parameters import Parameters
 from hdgan.gan_trainer.augment.sets import AugmentSet
+from hdgan.nets.sending import sent
 
 # Largest translation, as a share of the side (Karras et al. 2020b, appendix B).
 REACH = 0.125
@@ -39,7 +40,7 @@ def move_exactly(
     """First flip left to right, then turn counter-clockwise, then translate right and down."""
     batch, channels, height, width = images_B3HW.shape
     device = images_B3HW.device
-    flip_B, turns_B, tx_B, ty_B = (move.to(device) for move in (flip_B, turns_B, tx_B, ty_B))
+    flip_B, turns_B, tx_B, ty_B = sent(torch.stack([flip_B, turns_B, tx_B, ty_B]), device)
     # One gather for all: source row and column of every target pixel.
     rows = torch.arange(height, device=device).expand(batch, height) - ty_B[:, None]
     columns = torch.arange(width, device=device).expand(batch, width) - tx_B[:, None]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hdgan.gan_trainer.augment.parameters import Parameters
+from hdgan.nets.sending import sent
 
 BANDS = 4
 # Expected power of natural images in the bands, which falls with frequency as 1/f.
@@ -63,7 +64,7 @@ def filter_bands(images_B3HW: Tensor, gains_B4: Tensor) -> Tensor:
     """Apply the gains, along rows and columns; borders reflect."""
     batch, channels, height, width = images_B3HW.shape
     taps_BT = gains_B4 @ torch.from_numpy(band_filters())
-    taps = taps_BT.to(images_B3HW.device, images_B3HW.dtype)
+    taps = sent(taps_BT, images_B3HW.device, images_B3HW.dtype)
     size = taps.shape[1]
     kernel = taps.repeat_interleave(channels, dim=0)
     x = images_B3HW.reshape(1, batch * channels, height, width)

@@ -21,6 +21,7 @@ from hdgan.gan_trainer.augment.parameters import Parameters
 from hdgan.gan_trainer.augment.resampling import resample
 from hdgan.gan_trainer.augment.sets import AugmentSet
 from hdgan.gan_trainer.draws import Draws
+from hdgan.nets.sending import sent
 
 
 def augment(images_B3HW: Tensor, ops: AugmentSet, p: float, draws: Draws) -> Tensor:
@@ -83,5 +84,5 @@ def _where(active_B: Tensor, images: Tensor, apply: Callable[[Tensor, Tensor], T
         return images
     if len(rows) == len(images):
         return apply(images, rows)
-    there = rows.to(images.device)
+    there = sent(rows, images.device)
     return images.index_copy(0, there, apply(images.index_select(0, there), rows))

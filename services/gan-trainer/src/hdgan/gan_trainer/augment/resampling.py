@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hdgan.nets.sending import sent
+
 # Orthogonal least-asymmetric Daubechies wavelet with 6 vanishing moments ("sym6"), the low-pass
 # decomposition filter the paper resamples with (appendix B.1).
 SYM6 = (
@@ -40,7 +42,7 @@ _RIM = len(SYM6) // 2 - 1  # fine pixels that the downsampling filter eats on ea
 
 
 def _taps(like: Tensor) -> Tensor:
-    taps = torch.tensor(SYM6, device=like.device, dtype=like.dtype)
+    taps = sent(torch.tensor(SYM6, dtype=like.dtype), like.device)
     return taps / taps.sum()
 
 
@@ -134,7 +136,7 @@ def _fine_grid(inverse_B33: Tensor, side: int) -> Tensor:
     # for grid_sample in units of half of what it is given, rim included.
     unit = side / (side + _RIM)
     lines = (torch.arange(2 * side + 2 * _RIM).double() - _RIM + 0.5 - delay) / side - 1
-    lines = lines.to(inverse_B33.device, inverse_B33.dtype)
+    lines = sent(lines, inverse_B33.device, inverse_B33.dtype)
     # The inverse transform is affine: a part of the rows plus a part of the columns. The grid is
     # as large as the image, so it is made where the image is.
     back = delay / side * unit
@@ -198,7 +200,7 @@ def resample(images_B3HW: Tensor, inverse_B33: Tensor) -> Tensor:
         inverse_B33: output -> input, float64 on the CPU, in units of half an image side.
     """
     side = images_B3HW.shape[3]
-    inverse = inverse_B33.to(images_B3HW.device, images_B3HW.dtype)
+    inverse = sent(inverse_B33, images_B3HW.device, images_B3HW.dtype)
     if side <= MATRIX_SIDE:
         grid = _fine_grid(inverse, side)
         fine = _upsample(images_B3HW.contiguous())
