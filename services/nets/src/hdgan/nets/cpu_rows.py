@@ -71,6 +71,8 @@ def cpu_rows(
 
 def _entry(native: torch.Tensor | npt.NDArray[Any]) -> tuple[int, int, int, int]:
     if isinstance(native, torch.Tensor):
+        if native.device.type != "cpu":  # its address means nothing here
+            raise ValueError(f"a map is on {native.device}: need one in the host's memory")
         address, contiguous = native.data_ptr(), native.is_contiguous()
         kind = str(native.dtype).removeprefix("torch.")
     else:
