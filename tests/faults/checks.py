@@ -19,7 +19,7 @@ _ATTEMPT = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
 _KNOWN = re.compile(
     rf"^(artifacts/[a-z-]+/{_HEX}/(manifest\.json|{_ATTEMPT}/.+)"
     rf"|work/(slides|slide-facts)/{_HEX}\.json"
-    rf"|work/[a-z-]+/{_HEX}/({_ATTEMPT}|pieces)/.+"
+    rf"|work/[a-z-]+/{_HEX}/({_ATTEMPT}|pieces|spent)/.+"
     rf"|annotations/{_HEX}/[0-9]{{6}}\.json"
     rf"|runs/[a-z0-9-]+/({_HEX}|status)\.json"
     rf"|pins/[a-z0-9-]+/(use|annotation)-{_HEX}\.json"
