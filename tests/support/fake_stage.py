@@ -42,6 +42,8 @@ def behave(ctx: StageContext) -> None:
             raise ZeroDivisionError("a bug of the stage")
         case "memory":
             raise MemoryError
+        case "gpu-memory":  # as torch names and bases it
+            raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried to ...")
         case "read-input":
             ctx.output.add_bytes("copy.txt", ctx.input("source").read("a.txt"))
         case "missing":

@@ -93,6 +93,7 @@ def test_an_artifact_that_exists_is_not_made_again(tmp_path: Path) -> None:
         ("missing", 66, "InputMissing", "features"),
         ("bug", 70, "ZeroDivisionError", "a bug of the stage"),
         ("memory", 70, "MemoryError", "smaller batches"),
+        ("gpu-memory", 70, "OutOfMemoryError", "out of the GPU's memory: use smaller batches"),
         ("nothing", 70, "InternalError", "without filling"),
         ("space", 69, "NoSpace", "the training tiles needs"),
     ],

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hdgan.core.errors import RequestError
+from hdgan.gan_trainer import distribution
 from hdgan.gan_trainer.batch_shares import discriminator_pieces, even_pieces
 from hdgan.gan_trainer.local_ranks import place
 from hdgan.gan_trainer.training import Training
@@ -132,3 +133,11 @@ def test_even_pieces_cover_all(count: int, world: int, most: int | None) -> None
     dealt = [piece for rank in range(world) for piece in even_pieces(count, rank, world, most)]
     assert [sample for piece in dealt for sample in piece] == list(range(count))
     assert all(1 <= len(piece) <= (most or count) for piece in dealt)
+
+
+def test_lack_of_memory_is_no_peers_fault() -> None:
+    with pytest.raises(torch.OutOfMemoryError), distribution._bounded("a sum"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(distribution.PeerLost, match="a sum: another training process ended"):
+        with distribution._bounded("a sum"):
+            raise RuntimeError("Connection closed by peer")

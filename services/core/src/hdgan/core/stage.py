@@ -626,6 +626,10 @@ def _report(error: Exception, emitter: Emitter) -> tuple[int, str]:
         code, message = error.exit_code, str(error)
     elif isinstance(error, MemoryError):
         code, message = InternalError.exit_code, "out of memory: use smaller batches or fewer parts"
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which is not known here
+        what = next(iter(str(error).splitlines()), "")[:300]
+        code = InternalError.exit_code
+        message = f"out of the GPU's memory: use smaller batches, or a larger GPU ({what})"
     else:
         code, message = InternalError.exit_code, f"{type(error).__name__}: {error}"
     if code == InternalError.exit_code:

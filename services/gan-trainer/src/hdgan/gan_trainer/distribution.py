@@ -148,7 +148,12 @@ class _bounded:  # noqa: N801 - reads as a statement
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if kind is not None and issubclass(kind, RuntimeError):
+        # Lack of memory is a RuntimeError, too, and no peer's fault.
+        if (
+            kind is not None
+            and issubclass(kind, RuntimeError)
+            and not issubclass(kind, torch.OutOfMemoryError)
+        ):
             raise PeerLost(
                 f"{self.what}: another training process ended or did not answer in time "
                 f"({str(error).strip().splitlines()[0][:300]}). Its own log says why; the last "

@@ -91,6 +91,8 @@ def restore_state(
             checkpoint.load_weights(module, files[name], name)
         training.restore_optimizers(read_tensors(files[_OPTIMIZERS]), meta["counters"])
         record.restore(files, meta["record"])
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError, too, and says nothing about the state
     except (
         KeyError,
         IndexError,
