@@ -1,10 +1,15 @@
-"""COCO, CVAT and Label Studio files with values replaced and bytes damaged: drawn or refused."""
+"""COCO, CVAT, Label Studio and GeoJSON files with values replaced or bytes damaged, drawn or
+refused."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as reference
@@ -14,7 +19,7 @@ from hdgan.desk.drawing import LabelFileError, draw
 from hdgan.desk.formats import read_labels
 from hdgan.desk.rle_pack import unpack
 from hdgan.desk.run_lengths import packed_counts
-from support.fuzzing import damaged, examples, json_files, survives
+from support.fuzzing import HOSTILE_VALUES, damaged, examples, json_files, survives
 from support.label_formats import (
     as_bytes,
     brush,
@@ -46,8 +51,54 @@ COCO["annotations"] += [
 ]
 POLYGON = {"points": [[1, 1], [50, 1], [50, 50]], "closed": True, "polygonlabels": ["fat"]}
 LABEL_STUDIO = label_studio(
-    PICTURE, [brush(MASK == 0, "gland"), region(POLYGON, "polygonlabels", 16, 16)]
+    PICTURE,
+    [
+        brush(MASK == 0, "gland"),
+        region(POLYGON, "polygonlabels", 16, 16),
+        region({"x": 1, "rectanglelabels": ["fat"]}, "rectanglelabels", 16, 16),
+    ],
 )
+BOW = [[0, 0], [8, 8], [8, 0], [0, 8], [0, 0]]
+GEOJSON = {
+    "type": "FeatureCollection",
+    "properties": {"hdgan-candidate": "0" * 32, "hdgan-untouched": "x"},
+    "features": [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [BOW, BOW]},
+            "properties": {
+                "classification": {"names": ["gland"], "color": [1, 2, 3]},
+                "metadata": {"hdgan-candidate": "0" * 32},
+            },
+        },
+        {
+            "type": "Feature",
+            "geometry": {
+                "type": "GeometryCollection",
+                "geometries": [{"type": "MultiPolygon", "coordinates": [[BOW]]}],
+            },
+            "properties": {"classification": {"name": "fat"}},
+        },
+    ],
+}
+
+
+def with_every_value_replaced(document: Any) -> Iterator[Any]:
+    """Documents in each of which one value is another one; of long lists, one of the first."""
+
+    def inside(holder: Any) -> Iterator[Any]:
+        keys = list(holder) if isinstance(holder, dict) else range(min(len(holder), 3))
+        for key in keys:
+            kept = holder[key]
+            for value in HOSTILE_VALUES:
+                holder[key] = copy.deepcopy(value)
+                yield document
+            holder[key] = kept
+            if isinstance(kept, dict | list):
+                yield from inside(kept)
+
+    document = copy.deepcopy(document)
+    yield from inside(document)
 
 
 def drawn_or_refused(data: bytes) -> None:
@@ -60,6 +111,14 @@ def drawn_or_refused(data: bytes) -> None:
         assert mask.shape == (16, 16)
         assert all(problems)
         assert all(notices)
+
+
+@pytest.mark.parametrize(
+    "valid", [COCO, LABEL_STUDIO, GEOJSON], ids=["COCO", "Label Studio", "GeoJSON"]
+)
+def test_every_value_may_be_of_any_kind(valid: Any) -> None:
+    for document in with_every_value_replaced(valid):
+        drawn_or_refused(as_bytes(document))
 
 
 @examples(200, 10_000)
@@ -103,6 +162,6 @@ def test_the_valid_files_are_drawn() -> None:
         reading = read_labels(data)
         (drawing,) = reading.drawings
         mask, problems, _ = draw(drawing.areas, CLASSES, 16, 16)
-        assert reading.problems == []
+        assert len(reading.problems) == (data == as_bytes(LABEL_STUDIO))  # its rectangle
         assert problems == []
         assert set(mask.ravel().tolist()) == {0, 1, 255}

@@ -211,6 +211,21 @@ def test_only_the_formats_named_are_tried() -> None:
         open_rgb(postscript, "x")
 
 
+@pytest.mark.parametrize("data", [b"", b"hello", SIGNATURE + END])
+def test_what_is_no_picture_is_said_in_words(data: bytes) -> None:
+    """Pillow's message is the address of a buffer."""
+    with pytest.raises(PictureError) as one, open_picture(data, max_pixels=16):
+        pass
+    formats = ("PNG", "JPEG")
+    with (
+        pytest.raises(PictureError) as two,
+        open_picture(data, formats=formats, max_pixels=16),
+    ):
+        pass
+    assert str(one.value) == "it is no PNG that can be decoded"
+    assert str(two.value) == "it is no PNG or JPEG that can be decoded"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

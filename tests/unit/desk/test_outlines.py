@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from hdgan.core.run import ClassConfig
+from hdgan.desk import drawing
 from hdgan.desk.drawing import draw
 from hdgan.desk.formats import read_labels
 from hdgan.desk.label_files import is_untouched, label_file
-from hdgan.desk.outlines import outlines
+from hdgan.desk.outlines import MAX_PARTS, outlines
 
 CLASSES = [ClassConfig(name=f"class {n}", color=f"#0000{n:02x}") for n in range(3)]
 IDENTITY = "ab" * 16
@@ -75,6 +76,13 @@ def test_what_is_too_intricate_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(outlines(checks) or []) == 36
     monkeypatch.setattr("hdgan.desk.outlines.MAX_SEGMENTS", 83)  # it has 2 * 6 * 7 of length 1
     assert outlines(checks) is None
+    monkeypatch.undo()
+    monkeypatch.setattr("hdgan.desk.outlines.MAX_PARTS", 35)
+    assert outlines(checks) is None
+
+
+def test_as_many_parts_as_are_written_are_drawn_again() -> None:
+    assert 2 * MAX_PARTS * drawing.AREA_WORK <= drawing.MAX_WORK
 
 
 def test_a_label_file_is_untouched_until_its_shapes_change() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,35 @@ def test_interlaced_files_are_counted_by_their_passes() -> None:
     assert has_all_pixels(whole)
     assert np.asarray(Image.open(io.BytesIO(whole))).tolist() == [[1, 1, 1], [1, 1, 1]]
     assert not has_all_pixels(png(3, 2, 8, 0, 1, rows[:-1]))
+
+
+def test_what_follows_the_end_of_the_pixels_is_not_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """zlib keeps what follows the end and copies it with every call: quadratic in the chunks."""
+    calls: list[bool] = []
+
+    class Counting:
+        def __init__(self) -> None:
+            self._inner = unpacker()
+
+        def decompress(self, *arguments: Any) -> bytes:
+            calls.append(self._inner.eof)
+            return self._inner.decompress(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    unpacker = zlib.decompressobj
+    monkeypatch.setattr("hdgan.desk.png_chunks.zlib.decompressobj", Counting)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    more = chunk(b"IDAT", b"x" * 20) * 1000
+    for rows, whole in ((4, False), (8, True)):
+        pixels = chunk(b"IDAT", zlib.compress(bytes(9 * rows)))
+        data = SIGNATURE + header + pixels + more + chunk(b"IEND", b"")
+        assert has_all_pixels(data) is whole
+        assert calls
+        assert not any(calls)
 
 
 def test_a_bomb_is_not_unpacked_beyond_what_it_promises() -> None:

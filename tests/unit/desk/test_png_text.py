@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -38,6 +40,31 @@ def test_writing_an_id_replaces_the_one_before() -> None:
     data = with_candidate_id(with_candidate_id(png(noise_rgb(0)), "cd" * 16), ID)
     assert read_candidate_id(data) == ID
     assert data.count(CANDIDATE_KEYWORD.encode()) == 1
+
+
+def id_chunk(identity: str, international: bool) -> bytes:
+    kind, between = (b"iTXt", bytes(5)) if international else (b"tEXt", b"\0")
+    payload = CANDIDATE_KEYWORD.encode() + between + identity.encode()
+    crc = zlib.crc32(kind + payload)
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", crc)
+
+
+@pytest.mark.parametrize("international", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_two_ids_in_a_picture_are_refused(international: bool, last: bool) -> None:
+    """Whichever would be taken, the other one may be meant."""
+    data = with_candidate_id(png(noise_rgb(0)), ID)
+
+    def with_another(identity: str) -> bytes:
+        place = data.index(b"IEND" if last else b"IDAT") - 4
+        return data[:place] + id_chunk(identity, international) + data[place:]
+
+    assert read_candidate_id(with_another(ID)) == ID
+    other = "cd" * 16
+    with pytest.raises(RequestError, match=f"names two candidates, {ID} and {other}"):
+        read_candidate_id(with_another(other))
+    with pytest.raises(RequestError, match="which is no candidate id"):
+        read_candidate_id(with_another("../x"))
 
 
 def test_a_png_without_id_has_none() -> None:

@@ -74,7 +74,7 @@ def read_coco(document: dict[str, Any]) -> Reading:
                 )
             forms = list(_forms(annotation, where))
         except ValueError as error:
-            result.problems.append(str(error))
+            result.wrong.append(str(error))
             continue
         vertices += sum(len(form.rings[0]) for form in forms if isinstance(form, Polygon))
         if vertices > MAX_VERTICES:

@@ -6,13 +6,12 @@ layer the class decides, as in every other format.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import ParseError, iterparse
+from defusedxml.ElementTree import ParseError, XMLParser
 
 from hdgan.desk.drawing import (
     MAX_VERTICES,
@@ -24,11 +23,14 @@ from hdgan.desk.drawing import (
     Reading,
     ring_of,
 )
+from hdgan.desk.messages import shown_name
 from hdgan.desk.run_lengths import RunLengths, listed_counts
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 32
 MAX_ELEMENTS = 1_000_000
+MAX_ATTRIBUTES = 3_000_000
+"""Each name takes some hundred bytes while it is read."""
 MAX_RUNS = 20_000_000
 """Run lengths of one file."""
 
@@ -47,22 +49,15 @@ def read_cvat(data: bytes) -> Reading:
     """What it labels. LabelFileError when it is no such export, or too large."""
     if len(data) > MAX_BYTES:
         raise LabelFileError(f"has {len(data)} bytes, at most {MAX_BYTES} are read")
+    if data.count(b"=") > MAX_ATTRIBUTES:
+        raise LabelFileError(f"has more than {MAX_ATTRIBUTES} attributes: export fewer pictures")
     result = Reading()
-    reader = _Reader(result)
-    depth = elements = 0
     try:
-        # Piece by piece, without entities or document types: neither is in such a file.
-        for event, element in iterparse(io.BytesIO(data), events=("start", "end"), forbid_dtd=True):
-            if event == "start":
-                depth += 1
-                elements += 1
-                if depth > MAX_DEPTH or elements > MAX_ELEMENTS:
-                    raise LabelFileError("is nested too deeply or has too many elements")
-                reader.start(depth, element.tag, element.attrib)
-            else:
-                if depth <= 2:
-                    element.clear()  # the picture is read; do not keep it
-                depth -= 1
+        # Without entities or document types: neither is in such a file. No tree is built, and
+        # nothing is fed in small pieces: older versions of expat begin an attribute anew with each.
+        parser = XMLParser(target=_Reader(result), forbid_dtd=True)
+        parser.feed(data)
+        parser.close()
     except DefusedXmlException:
         raise LabelFileError(
             "declares entities or a document type, which no export has: export it from CVAT again"
@@ -73,7 +68,7 @@ def read_cvat(data: bytes) -> Reading:
 
 
 class _Reader:
-    """Takes the elements in the order of the file."""
+    """Takes the elements in the order of the file, as the parser comes to them."""
 
     def __init__(self, result: Reading) -> None:
         self.result = result
@@ -81,8 +76,23 @@ class _Reader:
         self.shapes = 0
         self.vertices = 0
         self.runs = 0
+        self.depth = 0
+        self.elements = 0
 
-    def start(self, depth: int, tag: str, attributes: Mapping[str, str]) -> None:
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self.depth += 1
+        self.elements += 1
+        if self.depth > MAX_DEPTH or self.elements > MAX_ELEMENTS:
+            raise LabelFileError("is nested too deeply or has too many elements")
+        self._read(self.depth, tag, attributes)
+
+    def end(self, tag: str) -> None:
+        self.depth -= 1
+
+    def data(self, text: str) -> None:
+        """Texts say nothing that is read; without this the parser would come line by line."""
+
+    def _read(self, depth: int, tag: str, attributes: Mapping[str, str]) -> None:
         if depth == 1 and tag != "annotations":
             raise LabelFileError(f'is XML with <{tag[:40]}>, not a "CVAT for images 1.1" export')
         if depth == 2:
@@ -97,11 +107,11 @@ class _Reader:
                 self.result.drawings.append(self.image)
         elif depth == 3 and self.image is not None and tag in ("polygon", "mask", *_AREALESS):
             self.shapes += 1
-            where = f"picture {self.image.picture}, {tag} {self.shapes}"
+            where = f"picture {shown_name(self.image.picture or '')}, {tag} {self.shapes}"
             try:
                 self.image.areas.append(self._area(tag, attributes, where))
             except ValueError as error:
-                self.result.problems.append(str(error))
+                self.result.wrong.append(str(error))
 
     def _area(self, tag: str, attributes: Mapping[str, str], where: str) -> Area:
         name = attributes.get("label")
@@ -153,7 +163,7 @@ def _image(attributes: Mapping[str, str]) -> Drawing:
     picture = attributes.get("name", "")
     try:
         width, height = (
-            _whole(attributes.get(side, ""), f"picture {picture[:200]}: its {side}")
+            _whole(attributes.get(side, ""), f"picture {shown_name(picture)}: its {side}")
             for side in ("width", "height")
         )
     except ValueError as error:

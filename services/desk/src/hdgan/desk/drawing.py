@@ -18,6 +18,7 @@ from hdgan.core.errors import HdganError
 from hdgan.core.geojson import Ring
 from hdgan.core.masks import UNLABELLED
 from hdgan.core.run import ClassConfig
+from hdgan.desk.messages import Messages
 from hdgan.desk.rasterise import bounding_rows_and_columns, crossings, fill_polygon
 
 # A brush may stray over the border; a shape further out was drawn on another image or at another
@@ -25,9 +26,11 @@ from hdgan.desk.rasterise import bounding_rows_and_columns, crossings, fill_poly
 BORDER_SHARE = 0.05
 MIN_BORDER = 2.0
 
-# Pixels that are looked at for all areas of an image, and how many of them one crossing of an edge
-# and a row costs. A brushed annotation of a 4096 px image has some ten million; this is a minute.
+# Pixels that are looked at for all areas of an image, and how many of them an area costs, however
+# small it is, and one crossing of an edge and a row. A brushed annotation of a 4096 px image has
+# some ten million, ten thousand nuclei five hundred million; this is a minute.
 MAX_WORK = 4_000_000_000
+AREA_WORK = 50_000
 CROSSING_WORK = 4
 
 MAX_COORDINATE = 1e9
@@ -36,11 +39,10 @@ MAX_VERTICES = 2_000_000
 
 SPECK = 4
 """An area of fewer pixels is a speck: rarely what somebody meant to label."""
-MAX_CHECKED_VERTICES = 100_000
-"""Longer outlines are not looked at for crossings, which may take minutes."""
-
-_SHOWN = 50
-"""Problems of one drawing that are told; one mistake may be in all its areas."""
+MAX_MEETINGS = 250_000_000
+"""Pairs of lines beside or across each other that are looked at for crossings in all areas of an
+image: about five seconds. An outline of 20,000 corners drawn by hand has a million, a zigzag of as
+many lines as high as the image 200 million."""
 
 Mask = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.bool_]
@@ -67,8 +69,11 @@ class Form(Protocol):
         LabelFileError for packed data that cannot be unpacked.
         """
 
+    def meetings(self) -> int:
+        """What `oddity` will cost, in pairs of lines; 0 for what has none."""
+
     def oddity(self) -> str | None:
-        """What is unusual about it, but allowed."""
+        """What is unusual about it, but allowed: nothing that changes which pixels it covers."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,22 @@ class Polygon:
         tall, wide = rows.stop - rows.start, columns.stop - columns.start
         return rows, columns, fill_polygon(self.rings, tall, wide, (columns.start, rows.start))
 
+    def meetings(self) -> int:
+        """At least as many as there are pairs of edges whose boxes meet: those whose extents meet
+        in x, or those in y if they are fewer."""
+        starts = np.concatenate(self.rings)
+        ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in self.rings])
+        low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+        count = len(starts)
+        # Of two extents each begins before the other ends if they meet, else one of them does.
+        begun = [
+            int(np.searchsorted(np.sort(low[:, axis]), high[:, axis], side="right").sum())
+            for axis in (0, 1)
+        ]
+        return min(begun) - count * (count + 1) // 2
+
     def oddity(self) -> str | None:
         """Where it crosses itself. A ring that only touches itself means what it shows."""
-        if sum(len(ring) for ring in self.rings) > MAX_CHECKED_VERTICES:
-            return None
         outer, *holes = [shapely.linearrings(ring) for ring in self.rings]
         reason = str(shapely.is_valid_reason(shapely.polygons(outer, holes or None)))
         if not reason.startswith("Self-intersection"):
@@ -138,13 +155,18 @@ class Drawing:
 
 @dataclass
 class Reading:
-    """A file as read: its drawings, and everything that is wrong with it."""
+    """A file as read: its drawings, and what is wrong with it."""
 
     drawings: list[Drawing] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    wrong: Messages = field(default_factory=Messages)
+    notices: Messages = field(default_factory=Messages)
     untouched: bool = False
     """Whether it is as an export wrote it: empty, or with the shapes there were before."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it, in at most `MAX_TOLD` + 1 lines."""
+        return self.wrong.lines()
 
 
 def ring_of(points: Iterable[Sequence[Any]], where: str) -> Ring:
@@ -166,15 +188,21 @@ def ring_of(points: Iterable[Sequence[Any]], where: str) -> Ring:
 
 def draw(
     areas: Sequence[Area], classes: Sequence[ClassConfig], height: int, width: int
-) -> tuple[Mask, list[str], list[str]]:
+) -> tuple[Mask, Messages, list[str]]:
     """The mask uint8 [H, W] of areas, what is wrong with them, and what somebody should know.
 
     Where areas overlap, a higher layer wins, and in one layer the class that comes later in
     `classes`, whatever their order in the file. What no area covers is unlabelled (255).
+
+    Nothing is drawn if that would be more than MAX_WORK. What an area covers is decided by the
+    even-odd rule alone; whether it crosses itself is only told, and for areas beyond MAX_MEETINGS
+    it is told that nobody has looked.
     """
     mask = np.full((height, width), UNLABELLED, dtype=np.uint8)
     indices = {entry.name: index for index, entry in enumerate(classes)}
-    problems: list[str] = []
+    if len(areas) * AREA_WORK > MAX_WORK:  # before anything is done with each of them
+        return mask, Messages([_too_much(areas[MAX_WORK // AREA_WORK])]), []
+    problems = Messages()
     fitting = []
     for area in areas:
         wrong = _misfit(area, indices, height, width)
@@ -182,15 +210,15 @@ def draw(
             fitting.append(area)
         else:
             problems.append(f"{area.where}: {wrong}")
-    work, specks, odd = 0, [], []
-    for area in sorted(fitting, key=lambda one: (one.layer, indices[one.class_name])):
-        work += area.form.work(height, width)
+    ordered = sorted(fitting, key=lambda one: (one.layer, indices[one.class_name]))
+    work = 0
+    for area in ordered:
+        work += AREA_WORK + area.form.work(height, width)
         if work > MAX_WORK:
-            problems.append(
-                f"{area.where}: the shapes up to this one cover the image many times over, or run "
-                "up and down it many times: simplify them"
-            )
-            break
+            problems.append(_too_much(area))
+            return mask, problems, []
+    meetings, specks, odd, unseen = 0, [], [], []
+    for area in ordered:
         try:
             rows, columns, inside = area.form.pixels(height, width)
         except LabelFileError as error:
@@ -204,11 +232,23 @@ def draw(
             )
         elif covered < SPECK:
             specks.append(area.where)
+        mask[rows, columns][inside] = indices[area.class_name]
+        more = area.form.meetings()
+        if meetings + more > MAX_MEETINGS:
+            unseen.append(area.where)
+            continue
+        meetings += more
         oddity = area.form.oddity()
         if oddity is not None:
             odd.append(f"{area.where} {oddity}")
-        mask[rows, columns][inside] = indices[area.class_name]
-    return mask, _shortened(problems), _notices(specks, odd)
+    return mask, problems, _notices(specks, odd, unseen)
+
+
+def _too_much(area: Area) -> str:
+    return (
+        f"{area.where}: the shapes up to this one cover the image many times over, or run up and "
+        "down it many times, or are very many: simplify them"
+    )
 
 
 def _misfit(area: Area, indices: dict[str, int], height: int, width: int) -> str | None:
@@ -220,7 +260,7 @@ def _misfit(area: Area, indices: dict[str, int], height: int, width: int) -> str
     return area.form.misfit(height, width)
 
 
-def _notices(specks: Sequence[str], odd: Sequence[str]) -> list[str]:
+def _notices(specks: Sequence[str], odd: Sequence[str], unseen: Sequence[str]) -> list[str]:
     notices = []
     if specks:
         shapes = "1 shape covers" if len(specks) == 1 else f"{len(specks)} shapes cover"
@@ -230,10 +270,10 @@ def _notices(specks: Sequence[str], odd: Sequence[str]) -> list[str]:
     if odd:
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         notices.append(f"{odd[0]}{more}: labelled is what lies inside an odd number of its lines")
+    if unseen:
+        shapes = "1 shape was" if len(unseen) == 1 else f"{len(unseen)} shapes were"
+        notices.append(
+            f"{shapes} not looked at for lines that cross, as so many lie beside each other "
+            f"(first: {unseen[0]}): labelled is what lies inside an odd number of lines"
+        )
     return notices
-
-
-def _shortened(problems: list[str]) -> list[str]:
-    if len(problems) <= _SHOWN:
-        return problems
-    return [*problems[:_SHOWN], f"and {len(problems) - _SHOWN} more of this kind"]

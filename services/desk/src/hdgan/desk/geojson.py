@@ -40,7 +40,7 @@ def read_geojson(document: Any) -> Reading:
                         "was copied from another picture; delete it, or draw it again"
                     )
             except ValueError as error:
-                result.problems.append(str(error))
+                result.wrong.append(str(error))
                 continue
             vertices = count_vertices(shapes, vertices)
             by_candidate.setdefault(candidate, Drawing(candidate)).areas.extend(

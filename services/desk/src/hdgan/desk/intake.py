@@ -23,6 +23,7 @@ from hdgan.desk.annotation_versions import fixed_splits, kept_images, labelled_b
 from hdgan.desk.artifact_documents import read_json
 from hdgan.desk.candidates import Candidates
 from hdgan.desk.label_preview import preview
+from hdgan.desk.messages import Messages
 from hdgan.desk.sources import find_sources
 from hdgan.desk.splits import SPLITS, Split, SplitCounts, split_of
 from hdgan.desk.understanding import Labelled, Understood, understand
@@ -32,12 +33,12 @@ MAX_TRIES = 10
 
 
 class AnnotationProblems(RequestError):
-    """Nothing was imported; `problems` says everything that has to be changed."""
+    """Nothing was imported; `problems` says what has to be changed."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+    def __init__(self, problems: Messages) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems.lines())
+        count = "1 problem" if problems.total == 1 else f"{problems.total:,} problems"
         super().__init__(f"nothing was imported: {count}\n{lines}")
 
 
@@ -74,7 +75,7 @@ def import_annotations(
     accept       take files that only their names match with a candidate
     replace_all  let the version hold these images alone, not those of the version before as well
     run_info     author, date and the like, kept outside the content
-    Raises AnnotationProblems (exit 64) with all problems; then nothing has been written.
+    Raises AnnotationProblems (exit 64) with the problems; then nothing has been written.
     """
     names = [entry.name for entry in config.classes]
     if background is not None and background not in names:
@@ -96,12 +97,12 @@ def import_annotations(
         counts = SplitCounts(train=config.train, val=config.val, test=config.test)
         problems, lacking = check_set(merged.images, splits, counts, names)
         if problems:
-            raise AnnotationProblems(problems)
+            raise AnnotationProblems(Messages(problems))
         if background is None and before is not None and not replace_all:
             background = _background(before, names)
         images = sorted(merged.images, key=_order(candidates.ids, splits))
         fresh = {one.candidate for one in understood.images if one in images}
-        notices = (*merged.notices, *lacking)
+        notices = (*merged.notices.lines(), *lacking)
         info = {**(run_info or {}), "notices": list(notices)}
         info |= _provenance(images, fresh, before, info)
         artifact = _commit(store, candidates, config.classes, images, splits, background, info)
@@ -133,7 +134,9 @@ def _merge(
     fresh = [one for one in understood.images if not (one.untouched and one.candidate in known)]
     replaced = {one.candidate for one in fresh}
     kept = [one for one in kept if one.candidate not in replaced]
-    return Understood([*kept, *fresh], [], [*understood.notices, *notices])
+    merged = Understood([*kept, *fresh], notices=Messages(notices))
+    merged.notices.take(understood.notices)
+    return merged
 
 
 def _background(before: Artifact, names: Sequence[str]) -> str | None:

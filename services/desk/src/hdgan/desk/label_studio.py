@@ -19,6 +19,7 @@ from hdgan.desk.drawing import (
     ring_of,
 )
 from hdgan.desk.geojson import candidate_id
+from hdgan.desk.messages import shown_name
 from hdgan.desk.rle_pack import Painted
 
 MAX_TASKS = 100_000
@@ -67,18 +68,18 @@ def read_label_studio(document: Any) -> Reading:
         where = f"task {number}"
         picture = _picture(task)
         if picture:
-            where += f" ({picture[-120:]})"
+            where += f" ({shown_name(picture)})"
         try:
             drawing = Drawing(candidate=candidate_id(task["data"], where), picture=picture)
             regions = _regions(task, where, result)
         except ValueError as error:
-            result.problems.append(str(error))
+            result.wrong.append(str(error))
             continue
         for place, region in enumerate(regions, start=1):
             try:
                 area = _area(region, f"{where}, region {place}", drawing)
             except ValueError as error:
-                result.problems.append(str(error))
+                result.wrong.append(str(error))
                 continue
             if area is None:
                 continue
@@ -134,7 +135,7 @@ def _area(region: Any, where: str, drawing: Drawing) -> Area | None:
         raise ValueError(f"{where}: has no value: export it again")
     kind = region.get("type")
     if "rle" not in value and "points" not in value:
-        if kind in _AREALESS:
+        if isinstance(kind, str) and kind in _AREALESS:
             raise ValueError(
                 f"{where}: is of kind {kind}, which is not read; use the brush or polygons, or "
                 "delete it"

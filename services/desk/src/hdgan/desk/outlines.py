@@ -17,6 +17,8 @@ from hdgan.core.masks import UNLABELLED
 
 MAX_SEGMENTS = 500_000
 """About seven seconds and 10 MB of GeoJSON; what is more intricate nobody edits as polygons."""
+MAX_PARTS = 40_000
+"""Half of what `drawing.draw` takes for one image, however small they are."""
 
 _OUTSIDE = -1
 
@@ -44,6 +46,8 @@ def outlines(mask: npt.NDArray[np.uint8]) -> list[Outline] | None:
     inside = shapely.get_coordinates(shapely.point_on_surface(faces)).astype(np.int64)
     values = mask[inside[:, 1], inside[:, 0]]
     labelled = np.flatnonzero(values != UNLABELLED)
+    if len(labelled) > MAX_PARTS:
+        return None
     # Corners where others meet, on a straight edge of this one.
     simple = shapely.simplify(faces[labelled], 0, preserve_topology=False)
     found = [

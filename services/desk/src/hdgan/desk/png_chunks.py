@@ -60,12 +60,14 @@ def has_all_pixels(data: bytes) -> bool:
                 expected = _unpacked_bytes(payload)
             elif kind == b"IDAT":
                 rest = payload
-                while rest and got < expected:
+                # Not after the end of the compressed data: what follows there would be kept, and
+                # copied with every chunk.
+                while rest and got < expected and not unpacking.eof:
                     got += len(unpacking.decompress(rest, _STEP))
                     rest = unpacking.unconsumed_tail
     except (zlib.error, struct.error, KeyError) as error:
         raise ValueError(f"is a damaged PNG file ({error})") from None
-    while got < expected:
+    while got < expected and not unpacking.eof:
         more = len(unpacking.decompress(unpacking.unconsumed_tail, _STEP))
         if not more:
             break

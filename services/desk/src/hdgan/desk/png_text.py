@@ -36,9 +36,10 @@ def _text_of(kind: bytes, payload: bytes) -> str | None:
 def read_candidate_id(data: bytes) -> str | None:
     """The candidate id in a PNG's text chunk, None if there is none.
 
-    Raises RequestError (without a file name: the caller knows it) for a broken PNG or an id that
-    cannot be one.
+    Raises RequestError (without a file name: the caller knows it) for a broken PNG, an id that
+    cannot be one, or two ids.
     """
+    found: str | None = None
     try:
         for _, kind, payload in chunks(data):
             if kind not in (b"tEXt", b"iTXt"):
@@ -48,10 +49,12 @@ def read_candidate_id(data: bytes) -> str | None:
                 continue
             if not CANDIDATE_ID.fullmatch(text):
                 raise ValueError(f"names the candidate {text[:80]!r}, which is no candidate id")
-            return text
+            if found not in (None, text):
+                raise ValueError(f"names two candidates, {found} and {text}")
+            found = text
     except ValueError as error:
         raise RequestError(f"{error}: export it again") from None
-    return None
+    return found
 
 
 def with_candidate_id(data: bytes, candidate: str) -> bytes:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from hdgan.core.geojson import Ring
 
+_AT_ONCE = 1 << 18
+"""Crossings of edges and rows that are computed together: some ten arrays of this length."""
+
 
 def bounding_rows_and_columns(
     rings: Sequence[Ring], height: int, width: int
@@ -50,33 +53,41 @@ def fill_polygon(
     # x-1 and x; a pixel is inside where an odd number lies to its left.
     toggles = np.zeros((height, width + 1), dtype=np.int64)
     for ring in rings:
-        x0, y0 = ring[:, 0], ring[:, 1]
-        x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-        for index in np.flatnonzero(y0 != y1):
-            _cross(toggles, x0[index], y0[index], x1[index], y1[index], corner)
+        following = np.roll(ring, -1, axis=0)
+        # Always from the upper end: an edge shared by two shapes then crosses at the very same
+        # floats.
+        turned = (ring[:, 1] > following[:, 1])[:, None]
+        upper, lower = np.where(turned, following, ring), np.where(turned, ring, following)
+        first = np.clip(np.ceil(upper[:, 1] - 0.5) - corner[1], 0, height).astype(np.int64)
+        last = np.clip(np.ceil(lower[:, 1] - 0.5) - corner[1], 0, height).astype(np.int64)
+        crossing = np.flatnonzero(first < last)
+        ends = np.cumsum(last[crossing] - first[crossing])
+        start = 0
+        while start < len(crossing):
+            done = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, done + _AT_ONCE, side="right")))
+            part = crossing[start:stop]
+            _cross(toggles, upper[part], lower[part], first[part], last[part], corner)
+            start = stop
     inside = np.cumsum(toggles[:, :width], axis=1) % 2 == 1
     return np.asarray(inside, dtype=np.bool_)
 
 
 def _cross(
     toggles: npt.NDArray[np.int64],
-    x0: np.float64,
-    y0: np.float64,
-    x1: np.float64,
-    y1: np.float64,
+    upper: Ring,
+    lower: Ring,
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
     corner: tuple[int, int],
 ) -> None:
-    """Mark where one edge crosses the centre lines of the rows it spans: low end in, high end
-    out."""
-    height, width = toggles.shape[0], toggles.shape[1] - 1
-    # Always from the upper end: an edge shared by two shapes then crosses at the very same floats.
-    if y0 > y1:
-        x0, y0, x1, y1 = x1, y1, x0, y0
-    first = max(int(np.ceil(y0 - 0.5)), corner[1])
-    last = min(int(np.ceil(y1 - 0.5)), corner[1] + height)
-    if first >= last:
-        return
-    rows = np.arange(first, last)
-    crossing = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+    """Mark where edges [N] cross the centre lines of the rows they span: from `first` up to, but
+    not including, `last`."""
+    width = toggles.shape[1] - 1
+    spans = last - first
+    edge = np.repeat(np.arange(len(spans)), spans)
+    rows = np.arange(len(edge)) + np.repeat(first - (np.cumsum(spans) - spans), spans)
+    slope = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
+    crossing = upper[edge, 0] + (rows + corner[1] + 0.5 - upper[edge, 1]) * slope[edge]
     columns = np.clip(np.ceil(crossing - 0.5) - corner[0], 0, width).astype(np.int64)
-    toggles[rows - corner[1], columns] += 1
+    np.add.at(toggles, (rows, columns), 1)

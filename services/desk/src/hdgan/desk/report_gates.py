@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from hdgan.core.artifact import Artifact
@@ -19,6 +19,8 @@ from hdgan.core.store import Store
 from hdgan.desk.report_text import NOTHING
 
 _WORDS = {True: "passed", False: "failed", None: "not decided"}
+_ANY_TIME = datetime.min.replace(tzinfo=UTC)
+"""When a release was made is in its file, not in its name."""
 _KINDS = {True: "good", False: "bad", None: "waiting"}
 
 
@@ -103,7 +105,7 @@ def standing(
     name = ""
     if outcome == "Released" and "dataset" in artifacts:
         observed = Observed({n: reference(one) for n, one in artifacts.items()})
-        name = release_of(run, external, observed, datetime.min).name
+        name = release_of(run, external, observed, _ANY_TIME).name
     elif outcome == "Unchanged":
         name = latest
     return Standing(run.dataset_name, name, latest)

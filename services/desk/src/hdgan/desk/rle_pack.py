@@ -48,6 +48,9 @@ class Painted:
         alpha = values.reshape(height, width, CHANNELS)[..., CHANNELS - 1]
         return slice(0, height), slice(0, width), alpha >= PAINTED
 
+    def meetings(self) -> int:
+        return 0
+
     def oddity(self) -> str | None:
         return None
 

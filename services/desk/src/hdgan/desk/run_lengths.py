@@ -89,6 +89,9 @@ class RunLengths:
         rows = slice(self.top + first, self.top + last)
         return rows, slice(self.left, self.left + self.width), inside
 
+    def meetings(self) -> int:
+        return 0
+
     def oddity(self) -> str | None:
         return None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 from hdgan.core.bounded_reading import TooLarge, read_file
@@ -13,6 +15,7 @@ from hdgan.core.errors import RequestError
 from hdgan.desk.export_layout import LABELS_FOLDER, NO_LABELS
 
 MAX_FILES = 100_000
+_SHOWN = 3
 _ENDINGS = frozenset({".png", ".geojson", ".json", ".xml"})
 """Of the files in a folder that are looked at."""
 # Long enough not to be a date or a word, short enough for a name a person shortened.
@@ -131,20 +134,21 @@ def match(stem: str, inside: str | None, ids: frozenset[str], picture: str | Non
         return Match(only, MatchedBy.PICTURE)
     for several in (shown, named):
         if len(several) > 1:
+            some = sorted(several)[:_SHOWN]
+            more = ", ..." if len(several) > _SHOWN else ""
             raise MatchError(
-                f"names several candidates ({', '.join(sorted(several))}): keep one id in its name"
+                f"names several candidates ({', '.join(some)}{more}): keep one id in its name"
             )
     if named:
         return Match(named.pop(), MatchedBy.NAME)
     words = _words(picture or "") or _words(stem)
-    partly = {identity for word in words for identity in ids if identity.startswith(word)}
+    partly = _begun(words, ids)
     if len(partly) == 1:
         return Match(partly.pop(), MatchedBy.PART_OF_NAME)
     if partly:
         raise MatchError("its name begins the ids of several candidates: use the full id")
-    lengths = {len(identity) for identity in ids}
     for word in words:
-        if len(word) in lengths:
+        if len(word) in _in_order(ids)[1]:
             raise MatchError(
                 f"is named after candidate {word}, which this run's generator did not make: "
                 "annotations are valid for one generator; export its candidates and label those"
@@ -158,6 +162,24 @@ def match(stem: str, inside: str | None, ids: frozenset[str], picture: str | Non
 def _words(name: str) -> list[str]:
     """What may be an id, or the beginning of one, in a name."""
     return _PREFIX.findall(name.lower())
+
+
+def _begun(words: Sequence[str], ids: frozenset[str]) -> set[str]:
+    """Ids that begin with one of these words: all, or more than one."""
+    ordered, _ = _in_order(ids)
+    found: set[str] = set()
+    for word in words:
+        place = bisect_left(ordered, word)
+        found.update(one for one in ordered[place : place + 2] if one.startswith(word))
+        if len(found) > 1:
+            break
+    return found
+
+
+@lru_cache(maxsize=2)
+def _in_order(ids: frozenset[str]) -> tuple[Sequence[str], frozenset[int]]:
+    """The ids in order, and which lengths they have: not anew for each of thousands of pictures."""
+    return sorted(ids), frozenset(len(identity) for identity in ids)
 
 
 def _refuse_other(named: set[str], inside: str) -> None:

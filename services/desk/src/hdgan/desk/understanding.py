@@ -16,6 +16,7 @@ from hdgan.desk.candidates import Candidates
 from hdgan.desk.drawing import Drawing, LabelFileError, Mask, Reading, draw
 from hdgan.desk.formats import MAX_BYTES, read_labels
 from hdgan.desk.mask_files import MaskError
+from hdgan.desk.messages import Messages, shown_name
 from hdgan.desk.pictures import Rgb
 from hdgan.desk.png_text import with_candidate_id
 from hdgan.desk.sources import MatchedBy, MatchError, match, read_bounded
@@ -54,8 +55,8 @@ class Understood:
     """What a set of files says, everything that is wrong with it, and what somebody should know."""
 
     images: list[Labelled] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
+    problems: Messages = field(default_factory=Messages)
+    notices: Messages = field(default_factory=Messages)
 
 
 def understand(
@@ -128,13 +129,13 @@ class _Reader:
         except (RequestError, LabelFileError) as error:
             self._result.problems.append(f"{path}: {error}")
             return []
-        self._result.problems += [f"{path}: {problem}" for problem in reading.problems]
-        self._result.notices += [f"{path}: {notice}" for notice in reading.notices]
+        self._result.problems.take(reading.wrong, f"{path}: ")
+        self._result.notices.take(reading.notices, f"{path}: ")
         found, empty = [], 0
         for drawing in reading.drawings:
             where = str(path)
             if len(reading.drawings) > 1 and (drawing.picture or drawing.candidate):
-                where += f", picture {(drawing.picture or drawing.candidate or '')[-120:]}"
+                where += f", picture {shown_name(drawing.picture or drawing.candidate or '')}"
             if drawing.picture is not None and not drawing.areas:
                 empty += 1  # a file about many pictures names also those nobody has come to
                 continue
@@ -166,7 +167,7 @@ class _Reader:
             self.unverified.append(where)
         rgb = self._candidates.rgb(found.candidate)
         mask, wrong, notices = self._mask(drawing, rgb)
-        self._result.problems += [f"{where}: {problem}" for problem in wrong]
+        self._result.problems.take(wrong, f"{where}: ")
         if not (mask != UNLABELLED).any():
             if not wrong:
                 raise RequestError("labels no pixel at all: label it, or leave the file out")
@@ -185,13 +186,15 @@ class _Reader:
         )
         if not reading.untouched:
             notices += _oddities(mask, labelled)
-            self._result.notices += [f"{where}: {notice}" for notice in notices]
+            for notice in notices:
+                self._result.notices.append(f"{where}: {notice}")
         return labelled
 
-    def _mask(self, drawing: Drawing, rgb: Rgb) -> tuple[Mask, list[str], list[str]]:
+    def _mask(self, drawing: Drawing, rgb: Rgb) -> tuple[Mask, Messages, list[str]]:
         height, width = rgb.shape[:2]
         if drawing.png is not None:
-            return mask_files.read_mask(drawing.png, self._classes, height, width, rgb), [], []
+            mask = mask_files.read_mask(drawing.png, self._classes, height, width, rgb)
+            return mask, Messages(), []
         if drawing.size not in (None, (width, height)):
             shown = "{} x {}".format(*drawing.size) if drawing.size else ""
             raise RequestError(
