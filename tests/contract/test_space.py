@@ -90,11 +90,11 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(
     fstat, calls = os.fstat, 0
 
     def changing(handle: int) -> os.stat_result:
-        # The first is of the source, when it has been opened.
+        # The second is of the source, when it has been seen to be a file.
         nonlocal calls
         status = fstat(handle)
         calls += 1
-        if calls == 1:
+        if calls == 2:
             with source.open("r+b") as file:
                 if change == "grows":
                     file.seek(0, os.SEEK_END)

@@ -104,7 +104,7 @@ def bomb(side: int) -> bytes:
         (".json", b"{", "cannot be read"),
         (".json", b'{"id": "other", "mpp": 1.0}', "is about id other"),
         (".json", json.dumps({"id": ID, "mpp": 2.0}).encode(), "says mpp 2.0, the index 1.0"),
-        (".png", b"no picture", "is damaged"),
+        (".png", b"no picture", "that can be decoded"),
         (".png", bomb(9_000), "are too many"),
         (".png", bomb(60_000), "pixels are too many"),
         (".png", png(PICTURE[:8]), f"16 x 8 pixels, the index says {SIDE} x {SIDE}"),
