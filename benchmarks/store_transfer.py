@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Figure
+from hdgan.core.atomic_file import sha256_file
 from hdgan.core.s3_transfer import Parts
 from measuring import Memory, in_fresh_process, peak_memory
 
@@ -85,7 +86,7 @@ def store_transfer() -> tuple[list[Figure], dict[str, object]]:
         folder = Path(name)
         digest = _write_random(folder / "source")
         began = time.perf_counter()
-        _digest(folder / "source")
+        sha256_file(folder / "source")
         found["sha256Seconds"] = round(time.perf_counter() - began, 2)
         with _server(folder / "objects") as endpoint:
             for way, runs in ways.items():
@@ -162,57 +163,52 @@ def bare_up_without_crc(endpoint: str, folder: Path, digest: str) -> Run:
 
 def bare_up(endpoint: str, folder: Path, _: str) -> Run:
     """boto3's managed upload."""
-    client, config = _bare(endpoint)
-    run = measured_run(
-        lambda: client.upload_file(str(folder / "source"), BUCKET, "bare", Config=config)
+    source = str(folder / "source")
+    return _bare_run(
+        endpoint,
+        lambda client, config: client.upload_file(source, BUCKET, "bare", Config=config),
     )
-    client.close()
-    return run
 
 
 def bare_down(endpoint: str, folder: Path, _: str) -> Run:
     """boto3's managed download."""
-    client, config = _bare(endpoint)
-    run = measured_run(
-        lambda: client.download_file(BUCKET, "bare", str(folder / "bare"), Config=config)
+    target = str(folder / "bare")
+    return _bare_run(
+        endpoint,
+        lambda client, config: client.download_file(BUCKET, "bare", target, Config=config),
     )
-    client.close()
-    return run
 
 
 def bare_up_with_digest(endpoint: str, folder: Path, digest: str) -> Run:
     """boto3's managed upload, of a file whose digest is computed before."""
-    client, config = _bare(endpoint)
     source = folder / "source"
 
-    def work() -> None:
-        if _digest(source) != digest:
+    def work(client: Any, config: Any) -> None:
+        if sha256_file(source) != digest:
             raise RuntimeError("what was sent has another digest")
         client.upload_file(str(source), BUCKET, "bare", Config=config)
 
-    run = measured_run(work)
-    client.close()
-    return run
+    return _bare_run(endpoint, work)
 
 
 def bare_down_with_digest(endpoint: str, folder: Path, digest: str) -> Run:
     """boto3's managed download, held to the digest afterwards."""
-    client, config = _bare(endpoint)
     target = folder / "bare"
 
-    def work() -> None:
+    def work(client: Any, config: Any) -> None:
         client.download_file(BUCKET, "bare", str(target), Config=config)
-        if _digest(target) != digest:
+        if sha256_file(target) != digest:
             raise RuntimeError("what came has another digest")
 
-    run = measured_run(work)
+    return _bare_run(endpoint, work)
+
+
+def _bare_run(endpoint: str, work: Callable[[Any, Any], object]) -> Run:
+    """`work(client, transfer configuration)`, measured."""
+    client, config = _bare(endpoint)
+    run = measured_run(lambda: work(client, config))
     client.close()
     return run
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _store(endpoint: str) -> Any:

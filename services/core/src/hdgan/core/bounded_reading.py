@@ -3,11 +3,11 @@ what is no file (a pipe would be waited for, a device never ends)."""
 
 from __future__ import annotations
 
-import os
-import stat
+import io
 from pathlib import Path
 
 from hdgan.core.errors import DataError, KeyMissing
+from hdgan.core.steady_file import open_ordinary
 from hdgan.core.store import Store
 
 
@@ -20,11 +20,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
     Raises TooLarge, or OSError where it cannot be read or is no ordinary file.
     """
-    # Without waiting for somebody who writes into a pipe.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(None, "it is no ordinary file", str(path))
+    with io.BufferedReader(open_ordinary(path)) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise TooLarge(f"it has more than {limit} bytes")

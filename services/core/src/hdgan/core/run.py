@@ -262,8 +262,9 @@ def _anchored(uri: str, folder: Path, where: str) -> str:
     try:
         if is_path(uri):
             return str((folder / uri).resolve())
-        if split_uri(uri).scheme == "file":
-            file_path(split_uri(uri))
+        parts = split_uri(uri)
+        if parts.scheme == "file":
+            file_path(parts)
     except StoreError as error:
         raise RequestError(f"{where}: {error}") from None
     return uri

@@ -25,7 +25,6 @@ RETRY_SECONDS: Final = 3600.0
 """How long a store that did not take a note is left alone."""
 MAX_NOTE_BYTES: Final = 4096
 MOST_NOTES: Final = 10_000
-MOST_PROCESSES: Final = 100_000
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from hdgan.core.gates import finite
-from hdgan.core.spent_time import MOST_PROCESSES, Spent, read_spent
+from hdgan.core.spent_time import Spent, read_spent
+
+MOST_PROCESSES: Final = 100_000
 
 
 @dataclass(frozen=True)

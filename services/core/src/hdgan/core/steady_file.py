@@ -19,15 +19,21 @@ from hdgan.core.errors import StoreError
 _CHUNK = 1 << 20
 
 
+class NotOrdinary(OSError):
+    """A pipe, a device, a socket: what may be waited for, or never ends."""
+
+
 def open_ordinary(path: Path) -> io.FileIO:
-    """A file that is open for reading; of a pipe or device it is said that there is no such file.
-    OSError."""
+    """An ordinary file, or one that a link leads to, open for reading. NotOrdinary, OSError."""
     # Without waiting for somebody who writes into a pipe.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
         return io.FileIO(handle)
     os.close(handle)
-    raise FileNotFoundError(errno.ENOENT, "it is no ordinary file", str(path))
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise NotOrdinary(None, "it is no ordinary file", str(path))
 
 
 class SteadyFile:

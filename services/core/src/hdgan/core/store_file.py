@@ -21,7 +21,7 @@ from hdgan.core.atomic_file import (
     writing,
 )
 from hdgan.core.errors import InternalError, KeyMissing, StoreError, WrongContent
-from hdgan.core.steady_file import SteadyFile, open_ordinary
+from hdgan.core.steady_file import NotOrdinary, SteadyFile, open_ordinary
 from hdgan.core.store_protocol import PROBE_PREFIX, Content, ObjectInfo, Unfinished, check_key
 from hdgan.core.telemetry.store_requests import timed, transferred
 
@@ -271,7 +271,9 @@ class FileStore:
         return os.path.commonpath([root, os.path.realpath(folder)]) == root
 
     def _reading(self, error: OSError, key: str) -> StoreError:
-        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        if isinstance(
+            error, FileNotFoundError | NotADirectoryError | IsADirectoryError | NotOrdinary
+        ):
             return KeyMissing(f"{self.url(key)}: there is no such object")
         return explain_os_error(error, "read", self._path(key))
 

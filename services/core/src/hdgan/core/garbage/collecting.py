@@ -193,7 +193,7 @@ def _judge(
 
     works = list(judging.work_places(_names(store, "work/", unknown), unknown))
     yield from filter(None, overlapping(judge_work, works, at_once))
-    for place, _ in roots.expired:
+    for place in roots.expired:
         yield Garbage("pin", place, "its run is over")
     for prefix in OTHERS:
         for name in store.list(prefix):
@@ -302,10 +302,10 @@ class Removal:
 
     def _judged_again(self, one: Garbage, roots: Roots) -> bool:
         if one.kind == "report":
-            # How young it is is seen by `_untouched`.
+            # How young it is is seen by `_free`.
             return judging.judge_report(one.place, roots.runs, roots.releases, False) is not None
         if one.kind == "pin":
-            return any(place == one.place for place, _ in roots.expired)
+            return one.place in roots.expired
         if one.artifact is None:
             return one.place not in roots.notes
         if one.kind == "work":
@@ -362,12 +362,11 @@ class Removal:
     def _remove_pins(self, batch: list[Found]) -> None:
         """Last, and only where nothing is held: whoever looks into that finds them."""
         roots, now = self._look()
-        limits = dict(roots.expired)
-        still = [one for one in batch if self._still(one, roots)]
         gone = [
             one
-            for one in still
-            if _older(self._store, one.garbage.place, now - limits[one.garbage.place])
+            for one in batch
+            if self._still(one, roots)
+            and _older(self._store, one.garbage.place, now - roots.expired[one.garbage.place])
         ]
         self._delete([one.garbage.place for one in gone])
         self._removed(gone)

@@ -58,7 +58,7 @@ class Roots:
     """Names of all releases."""
     missing: list[str] = field(default_factory=list)
     """What a release or annotations name and is not there."""
-    expired: list[tuple[str, timedelta]] = field(default_factory=list)
+    expired: dict[str, timedelta] = field(default_factory=dict)
     """Pins that keep nothing any more, and after how long without being renewed."""
 
     def __contains__(self, place: object) -> bool:
@@ -108,7 +108,7 @@ class RootFinder:
             if found.purpose == "annotation":
                 limit = self._keeping.awaiting
             if now - found.written > limit:
-                roots.expired.append((found.place, limit))
+                roots.expired[found.place] = limit
                 continue
             if found.pin is None:
                 raise _unreadable(self._store, found.place, "a pin")
